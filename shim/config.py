@@ -1,0 +1,136 @@
+"""Configuration: one frozen value, read from TOML, overlaid by what a client sends with Create.
+
+Order, later wins: the defaults below, ``/etc/ocishim/config.toml`` (or ``--config``, or ``OCISHIM_CONFIG``), the TOML
+body of ``runtimeoptions.v1.Options``. Keys are spelt as the fields. An unknown key is an error that names it: a
+misspelt limit must not pass for a limit.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from shim.errors import InvalidArgument, NotFound
+
+__all__ = ["Config", "default_state_root", "load", "overlay"]
+
+_DEFAULT_FILE = Path("/etc/ocishim/config.toml")
+
+
+def default_state_root() -> str:
+    """``/run/ocishim`` for root, ``$XDG_RUNTIME_DIR/ocishim`` for others."""
+    if os.geteuid() == 0:
+        return "/run/ocishim"
+    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    return f"{base}/ocishim"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that can be set. Times are seconds, sizes bytes."""
+
+    state_root: str = field(default_factory=default_state_root)
+    """Where containers, sockets and the runtimes' own state are kept; mode 0700."""
+    runtime: str = "runc"
+    """``runc``, ``crun``, ``runsc``, another name on PATH, or an absolute path."""
+    runtime_root: str = ""
+    """The OCI runtime's ``--root``, to which the containerd namespace is added; empty: below ``state_root``."""
+    runtime_timeout: float = 60.0
+    """How long one call of the OCI runtime may take before it is killed."""
+    cgroup_parent: str = ""
+    """Parent of every container's cgroup; empty: what the bundle's ``cgroupsPath`` says, else ``/ocishim``."""
+    systemd_cgroup: bool = False
+    """Leave cgroups to systemd through the runtime (``cgroupsPath`` is then ``slice:prefix:name``)."""
+    cpu_nanos: int = 0
+    """Billionths of a CPU that each container may use; 0: no limit of ours."""
+    memory_bytes: int = 0
+    """``memory.max`` of each container; 0: no limit of ours."""
+    no_pivot_root: bool = False
+    no_new_keyring: bool = False
+    io_uid: int = 0
+    io_gid: int = 0
+    """Owner of the pipes a container gets as stdio."""
+    drain_timeout: float = 2.0
+    """How long Delete waits for output that a left-over child of the container still holds open."""
+    fifo_timeout: float = 30.0
+    """How long Create or Start waits for a reader of an output FIFO; 0 (the command line's): not at all, the
+    output waits in the FIFO."""
+    logger_timeout: float = 10.0
+    """How long a ``binary://`` logger may take to say that it is ready."""
+    platform: str = ""
+    """gVisor's ``--platform``; empty: runsc's own default, or what works here."""
+    runsc_config: dict[str, str] = field(default_factory=dict)
+    """Further ``--key=value`` flags of every runsc call."""
+    auto_remove: bool = False
+    """The shim deletes its container, and ends, once the container has ended."""
+    idle_timeout: float = 30.0
+    """A shim without containers and without connections ends after this."""
+    debug: bool = False
+
+
+def _accepts(annotation: object, value: object) -> bool:
+    origin = typing.get_origin(annotation)
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+    if isinstance(annotation, types.GenericAlias):
+        return False
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(annotation, type) and isinstance(value, annotation)
+
+
+def overlay(config: Config, body: str, origin: str) -> Config:
+    """``config`` with the keys of the TOML text ``body``.
+
+    Raises:
+        InvalidArgument: ``body`` is not TOML, a key is unknown or of the wrong type; names ``origin`` and the key.
+    """
+    try:
+        table = tomllib.loads(body)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(f"{origin} is not valid TOML: {error}") from error
+    known = typing.get_type_hints(Config)
+    for key, value in table.items():
+        if key not in known:
+            raise InvalidArgument(f"{origin}: unknown key {key!r}; known keys: {', '.join(sorted(known))}")
+        if not _accepts(known[key], value):
+            raise InvalidArgument(f"{origin}: {key} = {value!r} is not a valid {known[key].__name__}")
+    if "cgroup_parent" in table and ".." in table["cgroup_parent"].split("/"):
+        raise InvalidArgument(f"{origin}: cgroup_parent = {table['cgroup_parent']!r} must not contain '..'")
+    return replace(config, **table)
+
+
+def load(path: str | None = None) -> Config:
+    """The configuration of ``path``, else of ``OCISHIM_CONFIG``, else of /etc, else the defaults.
+
+    Raises:
+        NotFound: a file that was asked for does not exist.
+        InvalidArgument: it cannot be read or is not valid.
+    """
+    asked = path or os.environ.get("OCISHIM_CONFIG")
+    file = Path(asked) if asked else _DEFAULT_FILE
+    try:
+        body = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if asked:
+            raise NotFound(f"configuration file {file} does not exist") from None
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"configuration file {file} cannot be read: {error}") from error
+    return overlay(Config(), body, str(file))
+
+
+def changed_fields(config: Config) -> dict[str, object]:
+    """The fields that differ from the defaults, ready to be written as TOML."""
+    default = Config()
+    return {
+        f.name: getattr(config, f.name)
+        for f in fields(config)
+        if getattr(config, f.name) != getattr(default, f.name)
+    }
