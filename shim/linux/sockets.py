@@ -1,0 +1,65 @@
+"""What AF_UNIX sockets can do besides bytes: who the peer is, and descriptors.
+
+Source: unix(7), SO_PEERCRED and SCM_RIGHTS; cmsg(3).
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import socket
+import struct
+from typing import NamedTuple
+
+from shim.linux.fd import OwnedFd
+
+__all__ = ["PeerCredentials", "peer_credentials", "receive_fd"]
+
+_UCRED = struct.Struct("=iII")
+
+_INT_SIZE = array.array("i").itemsize
+
+# Room for two descriptors: enough to see that there is more than one. The kernel closes what does not fit.
+_CONTROL_SIZE = socket.CMSG_SPACE(2 * _INT_SIZE)
+
+
+class PeerCredentials(NamedTuple):
+    """Who called connect(2) or socketpair(2), at that moment; pid 0 is a process of another pid namespace."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_credentials(sock: socket.socket) -> PeerCredentials:
+    """The process at the other end of a connected AF_UNIX stream socket."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return PeerCredentials(*_UCRED.unpack(raw))
+
+
+def _descriptors(control: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            # A truncated message may end inside a number.
+            fds.frombytes(data[: len(data) - len(data) % _INT_SIZE])
+    return list(fds)
+
+
+def receive_fd(sock: socket.socket, limit: int = 4096) -> tuple[bytes, OwnedFd]:
+    """One message of at most ``limit`` bytes, and the one descriptor that came with it, CLOEXEC.
+
+    Raises:
+        OSError: EBADMSG, the message has no descriptor or more than one (all are closed), or the peer hung up.
+        BlockingIOError: the socket is non-blocking and nothing is there.
+    """
+    data, control, flags, _ = sock.recvmsg(limit, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
+    fds = _descriptors(control)
+    if len(fds) == 1 and not flags & socket.MSG_CTRUNC:
+        return data, OwnedFd(fds[0])
+    for fd in fds:
+        os.close(fd)
+    if not data and not fds:
+        raise OSError(errno.EBADMSG, "the peer hung up without sending a descriptor")
+    raise OSError(errno.EBADMSG, f"expected a message with one descriptor, got {len(fds)}")
