@@ -55,6 +55,10 @@ class OwnedFd:
         self._fd = -1
         return fd
 
+    def dup(self) -> OwnedFd:
+        """Another descriptor of the same open file, CLOEXEC; the caller owns it."""
+        return OwnedFd(os.dup(self.fileno()))
+
     def close(self) -> None:
         """Closed; the second time nothing happens."""
         fd, self._fd = self._fd, -1

@@ -1,0 +1,7 @@
+"""Children of this process: started, adopted, waited for, reaped."""
+
+from shim.process.child import Child
+from shim.process.exit import Exit
+from shim.process.reaper import AdoptionWindow, Reaper
+
+__all__ = ["AdoptionWindow", "Child", "Exit", "Reaper"]
