@@ -1,0 +1,64 @@
+import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from shim.linux.sockets import PeerCredentials, peer_credentials, receive_fd
+
+
+@pytest.fixture
+def pair():
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+def open_fds():
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+def test_peer_of_a_socketpair_is_this_process(pair):
+    assert peer_credentials(pair[0]) == PeerCredentials(os.getpid(), os.getuid(), os.getgid())
+
+
+def test_one_descriptor_and_its_message(pair):
+    with Path("/dev/zero").open("rb") as file:
+        socket.send_fds(pair[0], [b"/dev/pts/3"], [file.fileno()])
+    data, fd = receive_fd(pair[1])
+    with fd:
+        assert data == b"/dev/pts/3"
+        assert not os.get_inheritable(fd.fileno())
+        assert os.read(fd.fileno(), 1) == b"\0"
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 4, 100])
+def test_any_other_number_is_an_error_and_nothing_stays_open(pair, count):
+    with ExitStack() as stack:
+        fds = [stack.enter_context(Path("/dev/null").open("rb")).fileno() for _ in range(count)]
+        socket.send_fds(pair[0], [b"x"], fds)
+    before = open_fds()
+    with pytest.raises(OSError, match="expected a message with one descriptor"):
+        receive_fd(pair[1])
+    assert open_fds() == before
+
+
+def test_a_peer_that_hangs_up(pair):
+    pair[0].close()
+    with pytest.raises(OSError, match="hung up"):
+        receive_fd(pair[1])
+
+
+def test_nothing_there_yet(pair):
+    pair[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        receive_fd(pair[1])
+
+
+def test_a_long_message_is_cut_at_the_limit(pair):
+    with Path("/dev/null").open("rb") as file:
+        socket.send_fds(pair[0], [b"y" * 5000], [file.fileno()])
+    data, fd = receive_fd(pair[1])
+    fd.close()
+    assert data == b"y" * 4096
