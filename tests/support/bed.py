@@ -1,0 +1,63 @@
+"""What this machine can test: probed once, asked by fixtures and by the collection hooks of conftest.py.
+
+A test bed has parts: root, the OCI runtimes, cgroup v2 controllers, the sample root filesystem. A test that needs a
+part calls ``need``; without the part it is skipped with a sentence that says how to get it, and conftest.py turns that
+skip into a failure where ``CI=true``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROOTFS = CHECKOUT / "bundles" / "rootfs"
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+def need(part: object, reason: str) -> None:
+    """Skip the running test for ``reason`` unless ``part`` is there (a failure in CI)."""
+    if not part:
+        pytest.skip(reason)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def need_runtime(name: str) -> str:
+    """The absolute path of the OCI runtime ``name``; skips without it."""
+    path = shutil.which(name)
+    need(path, f"{name} is not installed: apt-get install {name}")
+    assert path is not None
+    return path
+
+
+@cache
+def cgroup2_controllers() -> frozenset[str]:
+    """The v2 controllers that can be used under /sys/fs/cgroup; empty on legacy and hybrid hosts."""
+    try:
+        return frozenset((CGROUP / "cgroup.controllers").read_text().split())
+    except FileNotFoundError:
+        return frozenset()
+
+
+def has_cgroup2() -> bool:
+    return {"cpu", "memory"} <= cgroup2_controllers()
+
+
+@cache
+def rootfs() -> Path:
+    """The sample root filesystem, built when it is not there."""
+    if not (ROOTFS / "bin" / "busybox").exists():
+        subprocess.run(["make", "--silent", "bundles/rootfs"], cwd=CHECKOUT, check=True)
+    return ROOTFS

@@ -1,0 +1,126 @@
+"""Counts what a test leaves behind: processes, descriptors, mounts, cgroups, network namespaces, files of the state root.
+
+Processes are ours when they descend from this one, carry the mark of this session in their environment (everything
+started by a test inherits it; the ``bundle`` fixture gives it to containers too), or name the state root in their
+arguments. The other kinds are compared before and after, whoever made them: only what outlives ``SETTLE_S`` counts, so
+that the short-lived containers of another test run on the same machine do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.bed import CGROUP
+from support.mounts import mount_points
+
+MARK = f"OCISHIM_TEST_SESSION={uuid.uuid4().hex}"
+SETTLE_S = 5.0
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process; the same pid with the same start time is the same process, whatever its state."""
+
+    pid: int
+    started: int
+    parent: int = field(compare=False)
+    state: str = field(compare=False)
+    command: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.state}): {self.command}"
+
+
+def _process(pid: int) -> tuple[Process, bytes] | None:
+    """The process and its raw environment and arguments; None when it has ended meanwhile."""
+    folder = Path("/proc") / str(pid)
+    try:
+        stat = (folder / "stat").read_text(errors="replace")
+        arguments = (folder / "cmdline").read_bytes()
+        environment = (folder / "environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    name = stat[stat.index("(") + 1 : stat.rindex(")")]
+    state, parent, *rest = stat[stat.rindex(")") + 2 :].split()
+    text = arguments.replace(b"\0", b" ").decode(errors="replace").strip() or f"[{name}]"
+    return Process(pid, int(rest[17]), int(parent), state, text), environment + b"\0" + arguments
+
+
+def processes(state_root: Path | None = None) -> set[Process]:
+    """Every process of this test session except this one."""
+    found = [p for pid in os.listdir("/proc") if pid.isdigit() and (p := _process(int(pid)))]
+    signs = [MARK.encode(), *([os.fsencode(state_root)] if state_root else [])]
+    ours = {os.getpid()}
+    ours.update(p.pid for p, text in found if any(sign in text for sign in signs))
+    by_parent: dict[int, list[int]] = {}
+    for process, _ in found:
+        by_parent.setdefault(process.parent, []).append(process.pid)
+    todo = list(ours)
+    while todo:
+        children = [c for c in by_parent.get(todo.pop(), []) if c not in ours]
+        ours.update(children)
+        todo += children
+    return {p for p, _ in found if p.pid in ours and p.pid != os.getpid()}
+
+
+def descriptors() -> set[str]:
+    """The open descriptors of this process, as ``fd N -> target``."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of this very listing
+            found.add(f"fd {fd} -> {os.readlink(f'/proc/self/fd/{fd}')}")
+    return found
+
+
+def cgroups() -> set[str]:
+    return {f"cgroup {folder}" for folder, _, _ in os.walk(CGROUP) if folder != str(CGROUP)}
+
+
+def network_namespaces() -> set[str]:
+    """The network namespaces that some process is in (bound ones are mounts, held ones descriptors)."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found.add(f"network namespace {os.readlink(f'/proc/{pid}/ns/net')}")
+    return found
+
+
+def files(state_root: Path) -> set[str]:
+    """Everything below the state root that is not a folder: sockets, FIFOs, records, logs."""
+    return {f"file {Path(folder) / name}" for folder, _, names in os.walk(state_root) for name in names}
+
+
+def snapshot(state_root: Path | None = None) -> set[object]:
+    """All that can leak, each item with a ``str`` that names it."""
+    gc.collect()
+    found: set[object] = {*processes(state_root), *descriptors(), *cgroups(), *network_namespaces()}
+    found.update(f"mount {number} on {point}" for number, point in mount_points().items())
+    if state_root:
+        found |= files(state_root)
+    return found
+
+
+def left_since(before: set[object], state_root: Path | None = None) -> list[object]:
+    """What is there now and was not ``before``, and stays for ``SETTLE_S``."""
+    deadline = time.monotonic() + SETTLE_S
+    left = snapshot(state_root) - before
+    while left and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        left &= snapshot(state_root)
+    return sorted(left, key=str)
+
+
+def kill(left: list[object]) -> None:
+    """End the processes among ``left``, so that one failing test does not fail the next."""
+    for item in left:
+        if isinstance(item, Process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(item.pid, signal.SIGKILL)
