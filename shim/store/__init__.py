@@ -1,0 +1,1 @@
+"""What must outlive the process that knows it: records on disk."""

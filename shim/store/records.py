@@ -1,0 +1,123 @@
+"""Records: one JSON object a file, replaced as a whole.
+
+A crash or a power cut at any moment leaves the old record or the new one, never a mixture: the new one is written
+beside it, synced, renamed over it, and the directory synced, because a rename is not on disk before its directory is.
+What a crash can leave behind is a file ``.NAME.PID.N.new`` in the same directory, which nobody reads.
+
+Who writes a record owns it; two writers at once are safe, the later rename wins. All calls may block for as long as
+the storage does. The file has the members of the record and ``schema``, the version of this format.
+
+Source: rename(2), fsync(2).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shim.errors import DataLoss, FailedPrecondition, NotFound, from_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["SCHEMA", "delete", "load", "save"]
+
+SCHEMA = 1
+
+_counter = itertools.count()
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Without the name: it may be that of the temporary file, which says nothing to anybody.
+        raise from_os_error(OSError(error.errno, error.strerror), what) from error
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _write_synced(path: Path, body: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:  # noqa: PTH123 a descriptor, not a path
+        file.write(body)
+        file.flush()
+        os.fsync(fd)
+
+
+def save(path: str | Path, record: Mapping[str, Any]) -> None:
+    """``record`` is on disk at ``path``, mode 0600, in place of what was there.
+
+    Raises:
+        ShimError: it could not be written (ResourceExhausted on a full disk, …); the old record is still there. After
+            a failed sync of the directory it may also be the new one.
+        ValueError: it is no JSON object, or has a member ``schema``.
+    """
+    if "schema" in record:
+        raise ValueError("the member 'schema' of a record is the store's own")
+    target = Path(path)
+    body = json.dumps({"schema": SCHEMA, **record}, indent=1, allow_nan=False).encode("ascii") + b"\n"
+    fresh = target.with_name(f".{target.name}.{os.getpid()}.{next(_counter)}.new")
+    with _translated(f"cannot save {target}"):
+        try:
+            _write_synced(fresh, body)
+            fresh.rename(target)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+        _sync_directory(target.parent)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The record at ``path``.
+
+    Raises:
+        NotFound: there is none.
+        DataLoss: the file is no record.
+        FailedPrecondition: a newer ocishim wrote it.
+        ShimError: it cannot be read.
+    """
+    target = Path(path)
+    with _translated(f"cannot read {target}"):
+        try:
+            body = target.read_bytes()
+        except FileNotFoundError:
+            raise NotFound(f"{target} does not exist") from None
+    try:
+        record = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DataLoss(f"{target} is broken, it is not JSON ({error})") from error
+    schema = record.pop("schema", None) if isinstance(record, dict) else None
+    if not isinstance(schema, int):
+        raise DataLoss(f"{target} is broken, it is not a record")
+    if schema > SCHEMA:
+        raise FailedPrecondition(
+            f"{target} has schema {schema} of a newer ocishim, this one reads up to {SCHEMA}"
+        )
+    return dict(record)
+
+
+def delete(path: str | Path) -> None:
+    """There is no record at ``path``, also after a crash; it is no error when there was none.
+
+    Raises:
+        ShimError: it could not be removed.
+    """
+    target = Path(path)
+    with _translated(f"cannot delete {target}"):
+        try:
+            target.unlink()
+        except FileNotFoundError:
+            return
+        _sync_directory(target.parent)
