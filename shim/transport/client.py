@@ -1,0 +1,322 @@
+"""A blocking ttrpc client over a unix socket, with several calls pending on one connection.
+
+    with Client.connect("unix:///run/ocishim/s/1f.sock") as client:
+        wait = client.start("containerd.task.v3.Task", "Wait", WaitRequest(id="x"), WaitResponse)
+        client.call("containerd.task.v3.Task", "Kill", KillRequest(id="x", signal=15), Empty)
+        print(wait.result().exit_status)
+
+Whoever has other descriptors to watch selects on ``fileno()`` together with them and calls ``receive()`` when it is
+readable. Not for use by several threads at once. No asyncio here: a command line must not wait for its import.
+
+Signals: waiting happens in poll(2) and may be interrupted there by an exception of a signal handler
+(KeyboardInterrupt); client and pending calls are as good as before. Should it strike in the few instructions in
+which bytes are being moved, nobody could say which ones arrived, so the connection is closed and calls fail with
+Unavailable: never with another call's answer.
+
+Source: unix(7), containerd/ttrpc client.go.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from shim.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    ShimError,
+    Unavailable,
+    from_code,
+    from_os_error,
+)
+from shim.proto.ttrpc_pb2 import KeyValue, Request, Response
+from shim.ttrpc import Connection, Event, RemoteProtocolError, ResponseReceived, Role, StreamRejected
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["MAX_PATH", "Client", "PendingCall", "socket_path"]
+
+# sun_path has 108 bytes, and the last one is the NUL.
+MAX_PATH: Final = 107
+
+_NAMESPACE_KEY: Final = "containerd-namespace-ttrpc"
+
+_READ_SIZE: Final = 64 << 10
+
+# connect(2) on a unix socket gives EAGAIN instead of waiting when the server's queue is full.
+_CONNECT_RETRY_S: Final = 0.005
+
+_Answer = TypeVar("_Answer", bound=Message)
+
+
+def socket_path(address: str) -> str:
+    """The path in ``unix:///path``, or ``address`` itself when it is a path.
+
+    Raises:
+        InvalidArgument: another scheme, no path, or one that no unix socket can have.
+    """
+    scheme, separator, rest = address.partition("://")
+    if separator and scheme != "unix":
+        raise InvalidArgument(f"address {address!r}: {scheme} is not supported, only unix:// and paths are")
+    path = rest if separator else address
+    size = len(path.encode("utf-8", "surrogateescape"))
+    if not path or "\0" in path:
+        raise InvalidArgument(f"address {address!r} has no usable path")
+    if size > MAX_PATH:
+        raise InvalidArgument(
+            f"socket path of {size} bytes is longer than the {MAX_PATH} that unix(7) allows: {path}"
+        )
+    return path
+
+
+class PendingCall(Generic[_Answer]):
+    """A call that was sent; its answer may have come already."""
+
+    def __init__(
+        self, client: Client, stream_id: int, what: str, answer: type[_Answer], deadline: float | None
+    ) -> None:
+        self._client = client
+        self._stream_id = stream_id
+        self._what = what
+        self._type = answer
+        self._deadline = deadline
+        self._outcome: _Answer | ShimError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether ``result`` returns or raises at once. Does not look at the socket; ``Client.receive`` does."""
+        return self._outcome is not None
+
+    def result(self) -> _Answer:
+        """The answer, waited for until the call's deadline; the same one whenever it is asked for.
+
+        Raises:
+            ShimError: by the code of the server's answer; DeadlineExceeded when there was none in time; Unavailable
+                when the connection is gone.
+        """
+        while self._outcome is None:
+            if not self._client.wait_readable(self._deadline):
+                self._client.forget(self._stream_id)
+                self._outcome = DeadlineExceeded(f"{self._what}: no answer in time")
+            else:
+                self._client.receive()
+        if isinstance(self._outcome, ShimError):
+            raise self._outcome
+        return self._outcome
+
+    def settle(self, outcome: bytes | ShimError) -> None:
+        """The call is done with this, a serialized Response or an error. For Client."""
+        if isinstance(outcome, ShimError):
+            self._outcome = outcome
+            return
+        try:
+            response = Response.FromString(outcome)
+            if response.status.code:
+                self._outcome = from_code(response.status.code, response.status.message)
+            else:
+                self._outcome = self._type.FromString(response.payload)
+        except DecodeError:
+            self._outcome = Internal(f"{self._what}: the answer cannot be decoded")
+
+
+class Client:
+    """One connection. Use ``connect``; close it, or use it as a context manager."""
+
+    def __init__(self, sock: socket.socket, peer: str, namespace: str | None = None) -> None:
+        """Takes ownership of ``sock``, a connected stream socket; ``peer`` names the other end in errors."""
+        sock.setblocking(False)
+        self._sock = sock
+        self._peer = peer
+        self._metadata = [KeyValue(key=_NAMESPACE_KEY, value=namespace)] if namespace else []
+        self._machine = Connection(Role.CLIENT)
+        self._calls: dict[int, PendingCall[Any]] = {}
+        self._closed: Unavailable | None = None
+
+    @classmethod
+    def connect(cls, address: str, timeout: float = 5.0, *, namespace: str | None = None) -> Client:
+        """A client that is connected to ``address``, within ``timeout`` seconds.
+
+        ``namespace`` goes along with every request.
+
+        Raises:
+            InvalidArgument: see ``socket_path``.
+            Unavailable: nobody listens there.
+            DeadlineExceeded: the server does not accept.
+            PermissionDenied: the socket's directory or mode does not let us.
+        """
+        path = socket_path(address)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _connect(sock, path, time.monotonic() + timeout)
+        except BaseException:
+            sock.close()
+            raise
+        return cls(sock, path, namespace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The socket, for select; -1 when closed."""
+        return self._sock.fileno()
+
+    def call(
+        self,
+        service: str,
+        method: str,
+        request: Message,
+        response_type: type[_Answer],
+        timeout: float | None = None,
+    ) -> _Answer:
+        """The answer of the server. Raises as ``start`` and ``PendingCall.result`` do."""
+        return self.start(service, method, request, response_type, timeout).result()
+
+    def start(
+        self,
+        service: str,
+        method: str,
+        request: Message,
+        response_type: type[_Answer],
+        timeout: float | None = None,
+    ) -> PendingCall[_Answer]:
+        """The request is sent; it may take ``timeout`` seconds from now, which the server is told too.
+
+        Raises:
+            Unavailable: the connection is gone.
+            ResourceExhausted: the request is larger than 4 MiB.
+            DeadlineExceeded: the server did not take the request in time; the connection is closed.
+        """
+        if self._closed is not None:
+            raise self._closed
+        what = f"{service}/{method}"
+        deadline = None if timeout is None else time.monotonic() + timeout
+        envelope = Request(
+            service=service,
+            method=method,
+            payload=request.SerializeToString(),
+            timeout_nano=0 if timeout is None else max(1, int(timeout * 1e9)),
+            metadata=self._metadata,
+        )
+        stream_id, wire = self._machine.open_stream(envelope.SerializeToString())
+        pending = PendingCall(self, stream_id, what, response_type, deadline)
+        self._calls[stream_id] = pending
+        self._send(wire, what, deadline)
+        return pending
+
+    def receive(self) -> None:
+        """What can be read now is read, and the calls it answers are done. Does not wait; raises nothing.
+
+        When the connection is found closed, all pending calls are done: with Unavailable.
+        """
+        if self._closed is not None:
+            return
+        try:
+            data = self._sock.recv(_READ_SIZE)
+            for event in self._machine.receive_data(data):
+                self._event(event)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except RemoteProtocolError as error:
+            self._lose(Unavailable(f"{self._peer}: {error}"))
+        except OSError as error:
+            self._lose(Unavailable(f"{self._peer}: {error.strerror}"))
+        except BaseException:
+            self._lose(Unavailable(f"{self._peer}: interrupted while reading"))
+            raise
+        else:
+            if not data:
+                self._lose(Unavailable(f"{self._peer}: the shim closed the connection"))
+
+    def _event(self, event: Event) -> None:
+        if isinstance(event, ResponseReceived):
+            self._calls.pop(event.stream_id).settle(event.payload)
+        elif isinstance(event, StreamRejected):
+            self._calls.pop(event.stream_id).settle(from_code(event.code, event.text))
+
+    def forget(self, stream_id: int) -> None:
+        """The answer to this call is of no interest any more."""
+        self._machine.forget(stream_id)
+        self._calls.pop(stream_id, None)
+
+    def wait_readable(self, deadline: float | None) -> bool:
+        """Whether there is something to ``receive`` before ``deadline`` (in time.monotonic)."""
+        return self._closed is not None or self._poll(select.POLLIN, deadline) != 0
+
+    def _poll(self, events: int, deadline: float | None) -> int:
+        # poll, not select: descriptors above 1023 are nothing special in a process with many containers.
+        poll = select.poll()
+        poll.register(self._sock, events)
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ready = poll.poll(timeout)
+        return ready[0][1] if ready else 0
+
+    def _send(self, wire: bytes, what: str, deadline: float | None) -> None:
+        """All of ``wire`` is sent. Answers are taken in meanwhile, or two full buffers could face each other."""
+        rest = memoryview(wire)
+        try:
+            while rest:
+                try:
+                    rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
+                except (BlockingIOError, InterruptedError):
+                    ready = self._poll(select.POLLOUT | select.POLLIN, deadline)
+                    if not ready:
+                        raise DeadlineExceeded(f"{what}: the server does not take the request") from None
+                    if ready & select.POLLIN:
+                        self.receive()
+                    if self._closed is not None:
+                        raise self._closed from None
+        except OSError as error:
+            self._lose(Unavailable(f"{self._peer}: {error.strerror}"))
+            raise self._lost() from error
+        except BaseException as error:
+            # A request that is half sent cannot be taken back.
+            self._lose(Unavailable(f"{self._peer}: interrupted while sending: {error}"))
+            raise
+
+    def _lost(self) -> Unavailable:
+        assert self._closed is not None  # noqa: S101 - for the type checker
+        return self._closed
+
+    def _lose(self, error: Unavailable) -> None:
+        if self._closed is not None:
+            return
+        self._closed = error
+        self._sock.close()
+        calls = list(self._calls.values())
+        self._calls.clear()
+        for pending in calls:
+            pending.settle(error)
+
+    def close(self) -> None:
+        """The connection is closed; calls that are pending fail with Unavailable. Idempotent."""
+        self._lose(Unavailable(f"{self._peer}: the connection was closed here"))
+
+
+def _connect(sock: socket.socket, path: str, deadline: float) -> None:
+    sock.setblocking(False)
+    while True:
+        try:
+            sock.connect(path)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise DeadlineExceeded(f"{path}: the shim accepts no connection") from error
+            time.sleep(_CONNECT_RETRY_S)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
+                hint = "nobody listens there, the shim is gone"
+                raise Unavailable(f"{path}: {error.strerror} ({hint})") from error
+            raise from_os_error(error, f"connect to {path}") from error
+        else:
+            return

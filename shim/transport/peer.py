@@ -1,0 +1,277 @@
+"""One connection of a server: an asyncio protocol around the pure machine.
+
+Who owns what: the transport owns the socket; the Peer owns the machine and the calls that came over it. A call is
+answered once: by its handler, by its deadline, or, when the connection is lost first, not at all.
+
+Back-pressure. A client that does not read makes the transport's buffer grow; above its high-water mark we handle
+no further request of this client and read none, so that what we hold for it is bounded by the calls already running,
+and a client that lets even those answers pile up to MAX_UNREAD is disconnected.
+
+Source: asyncio-protocol; containerd/ttrpc server.go for what a lost connection means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+from google.protobuf.message import DecodeError
+
+from shim.errors import Code, ResourceExhausted
+from shim.proto.ttrpc_pb2 import Request
+from shim.transport.calls import CallContext, Method, context_of, failure, status, success
+from shim.ttrpc import (
+    Connection,
+    Event,
+    Kind,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RequestReceived,
+    Role,
+    StreamRejected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.protobuf.message import Message
+
+__all__ = ["MAX_CALLS", "MAX_UNREAD", "Call", "Peer", "PeerOwner"]
+
+# Calls of one connection that may run at once. A shim of a pod has one Wait per process outstanding, so this is
+# far above any honest use.
+MAX_CALLS: Final = 4096
+
+MAX_UNREAD: Final = 64 << 20
+
+_log = logging.getLogger(__name__)
+
+
+class PeerOwner(Protocol):
+    """What a Peer needs from its server."""
+
+    services: Mapping[str, Mapping[str, Method]]
+    buffer: memoryview
+    """Where a read puts its bytes. All peers share it: the event loop fills it and hands it over in one step."""
+
+    def connected(self, peer: Peer) -> None:
+        """``peer`` has its transport."""
+
+    def disconnected(self, peer: Peer) -> None:
+        """``peer`` is gone; calls of it may still run."""
+
+    def started(self, call: Call) -> None:
+        """``call`` did not finish at once."""
+
+    def finished(self, call: Call) -> None:
+        """A call that was started has ended."""
+
+
+class Call:
+    """One request whose handler runs."""
+
+    __slots__ = ("_stream_id", "_timer", "_what", "method", "peer", "task")
+
+    def __init__(self, peer: Peer, stream_id: int, method: Method, what: str) -> None:
+        self.peer: Peer | None = peer  # None: answered, or nobody is there to answer
+        self.method = method
+        self.task: asyncio.Task[None] | None = None
+        self._stream_id = stream_id
+        self._what = what
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, request: Message, context: CallContext) -> None:
+        """The handler has ended and the call is answered. Raises nothing but what ends the process."""
+        try:
+            payload = success(await self.method.handler(request, context))
+        except asyncio.CancelledError:
+            payload = status(Code.CANCELED, f"{self._what}: context canceled")
+        except Exception as error:  # noqa: BLE001 - the edge: whatever a handler raises is an answer
+            payload = failure(error, self._what)
+        self.answer(payload)
+
+    def answer(self, payload: bytes) -> None:
+        """The caller has this answer, unless it has one already."""
+        if self._timer is not None:
+            self._timer.cancel()
+        peer, self.peer = self.peer, None
+        if peer is not None:
+            peer.reply(self._stream_id, payload)
+
+    def expire_at(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+        """The call will be answered at ``deadline`` even if its handler has not ended."""
+        self._timer = loop.call_at(deadline, self._expired)
+
+    def _expired(self) -> None:
+        self.answer(status(Code.DEADLINE_EXCEEDED, f"{self._what}: context deadline exceeded"))
+        self._stop()
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more: a handler that is not shielded ends now."""
+        self.peer = None
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.task is not None and not self.method.shielded:
+            self.task.cancel()
+
+
+class Peer(asyncio.BufferedProtocol):
+    """The server's side of one connection."""
+
+    def __init__(self, owner: PeerOwner, pid: int) -> None:
+        self.pid = pid
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._machine = Connection(Role.SERVER)
+        self._transport: asyncio.Transport | None = None
+        self._calls: dict[int, Call] = {}
+        self._backlog: list[Event] = []  # read, and not handled because the client does not read
+        self._full = False
+        self._closing = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bytes may come and go from now on."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        self._owner.connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's signature
+        """Where the next read goes."""
+        return self._owner.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """``nbytes`` have come."""
+        self._handle(self._machine.receive_data(bytes(self._owner.buffer[:nbytes])))
+
+    def eof_received(self) -> None:
+        """The client sends no more. ttrpc has no half-open connections, so the transport closes now."""
+        try:
+            self._machine.receive_data(b"")
+        except RemoteProtocolError as error:
+            _log.warning("client with pid %d: %s", self.pid, error)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
+        """The client is gone; so are the handlers that nobody else needs."""
+        self._transport = None
+        self._backlog.clear()
+        calls = list(self._calls.values())
+        self._calls.clear()
+        for call in calls:
+            call.abandon()
+        self._owner.disconnected(self)
+
+    def pause_writing(self) -> None:
+        """The client does not keep up."""
+        self._full = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has read most of what it had to."""
+        self._full = False
+        events, self._backlog = self._backlog, []
+        self._handle(events)
+        if self._transport is not None and not self._full and not self._closing:
+            self._transport.resume_reading()
+
+    # Requests in, answers out.
+
+    def _handle(self, events: list[Event]) -> None:
+        for index, event in enumerate(events):
+            if self._full:
+                self._backlog += events[index:]
+                return
+            if isinstance(event, RequestReceived):
+                self._request(event)
+            elif isinstance(event, StreamRejected):
+                self._rejected(event)
+
+    def _request(self, event: RequestReceived) -> None:
+        try:
+            request = Request.FromString(event.payload)
+        except DecodeError:
+            text = "the request cannot be decoded: invalid argument"
+            self.reply(event.stream_id, status(Code.INVALID_ARGUMENT, text))
+            return
+        methods = self._owner.services.get(request.service)
+        method = methods.get(request.method) if methods else None
+        if method is None:
+            # containerd tries the next version of a service after these very texts' code.
+            text = f"method {request.method}" if methods else f"service {request.service}"
+            self.reply(event.stream_id, status(Code.UNIMPLEMENTED, text))
+        elif event.kind is not Kind.UNARY:
+            self.reply(event.stream_id, status(Code.UNIMPLEMENTED, f"{event.kind.value} {request.method}"))
+        elif len(self._calls) >= MAX_CALLS:
+            text = f"{MAX_CALLS} calls are running on this connection: resource exhausted"
+            self.reply(event.stream_id, status(Code.RESOURCE_EXHAUSTED, text))
+        else:
+            self._start(event.stream_id, method, request)
+
+    def _start(self, stream_id: int, method: Method, request: Request) -> None:
+        what = f"{request.service}/{request.method}"
+        try:
+            message = method.request.FromString(request.payload)
+        except DecodeError:
+            text = f"{what}: the message cannot be decoded: invalid argument"
+            self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
+            return
+        nanos = request.timeout_nano
+        deadline = self._loop.time() + nanos / 1e9 if nanos else None
+        call = Call(self, stream_id, method, what)
+        call.task = self._loop.create_task(call.run(message, context_of(request, deadline)))
+        self._calls[stream_id] = call
+        self._owner.started(call)
+        call.task.add_done_callback(lambda _: self._ended(stream_id, call))
+        if deadline is not None:
+            call.expire_at(deadline, self._loop)
+
+    def _ended(self, stream_id: int, call: Call) -> None:
+        self._calls.pop(stream_id, None)
+        self._owner.finished(call)
+        if self._closing and not self._calls and self._transport is not None:
+            self._transport.close()
+
+    def _rejected(self, event: StreamRejected) -> None:
+        if event.finished and event.stream_id in self._calls:
+            self._calls.pop(event.stream_id).abandon()
+        if self._transport is not None:
+            self._write(self._machine.reject(event.stream_id, status(event.code, event.text)))
+
+    def reply(self, stream_id: int, payload: bytes) -> None:
+        """``payload``, a serialized Response, is on its way; dropped when there is nobody to take it."""
+        if self._transport is None:
+            return
+        try:
+            wire = self._machine.send_response(stream_id, payload)
+        except ResourceExhausted as error:
+            wire = self._machine.send_response(stream_id, status(error.code, error.wire_message()))
+        except LocalProtocolError:  # the client broke this stream in the meantime, and was told
+            return
+        self._write(wire)
+
+    def _write(self, wire: bytes) -> None:
+        assert self._transport is not None  # noqa: S101 - for the type checker
+        self._transport.write(wire)
+        if self._full and self._transport.get_write_buffer_size() > MAX_UNREAD:
+            _log.warning("client with pid %d does not read its answers: disconnected", self.pid)
+            self._transport.abort()
+
+    def close(self) -> None:
+        """No further request is read; the connection closes with the last answer."""
+        self._closing = True
+        if self._transport is None:
+            return
+        self._transport.pause_reading()
+        if not self._calls:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """The connection is gone, whatever was still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,142 @@
+"""A ttrpc server on unix sockets, in the event loop of whoever creates it.
+
+Who may connect: processes of our own effective uid, as the kernel tells it (SO_PEERCRED), and nobody else; root is no
+exception when we are not root. The directory of the socket should say the same, but a server must not depend on how
+its path was made.
+
+Every request has a handler of its own, so a Wait of hours and a Kill go over one connection at the same time.
+
+Source: containerd/ttrpc server.go, unixcreds_linux.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+from shim.linux.sockets import peer_credentials
+from shim.transport.calls import NAMESPACE_KEY, CallContext, Method
+from shim.transport.listener import Listener
+from shim.transport.peer import Call, Peer
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+
+__all__ = ["NAMESPACE_KEY", "CallContext", "Method", "Server"]
+
+_READ_SIZE: Final = 64 << 10
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """Serves ``services``: full service name, then method name, to its Method.
+
+    ``on_idle`` is called whenever the last connection is gone and the last call has ended.
+    """
+
+    def __init__(
+        self, services: Mapping[str, Mapping[str, Method]], on_idle: Callable[[], None] | None = None
+    ) -> None:
+        self.services = services
+        self.buffer = memoryview(bytearray(_READ_SIZE))
+        self._on_idle = on_idle
+        self._listeners: list[Listener] = []
+        self._peers: set[Peer] = set()
+        self._calls: set[Call] = set()
+        self._arriving: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    @property
+    def connections(self) -> int:
+        """Clients that are connected now."""
+        return len(self._peers)
+
+    @property
+    def calls(self) -> int:
+        """Handlers that run now, also those whose client is gone."""
+        return len(self._calls)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is connected and nothing runs."""
+        return not self._peers and not self._calls and not self._arriving
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Connections to ``sock``, a listening unix socket, are accepted from now on; returns at once.
+
+        Takes ownership of ``sock``; its path stays the caller's. May be called for several sockets.
+        """
+        self._listeners.append(Listener(sock, self._accepted))
+
+    async def close(self, grace_s: float = 1.0) -> None:
+        """Nothing is accepted or read any more, running calls are answered, connections and sockets are closed.
+
+        Calls that have not ended after ``grace_s`` seconds are cancelled and answered with Canceled, shielded ones
+        too. Must not be awaited by a handler, which would wait for itself.
+        """
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        await asyncio.gather(*self._arriving)
+        for peer in list(self._peers):
+            peer.close()
+        await self._until(lambda: not self._calls and not self._peers, grace_s)
+        for call in list(self._calls):
+            if call.task is not None:
+                call.task.cancel()
+        await self._until(lambda: not self._calls and not self._peers, grace_s)
+        for peer in list(self._peers):
+            peer.abort()
+        await self._until(lambda: not self._peers, grace_s)
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _accepted(self, sock: socket.socket) -> None:
+        pid, uid, _ = peer_credentials(sock)
+        if uid != os.geteuid():
+            _log.warning("refused a connection of pid %d: its uid is %d, ours %d", pid, uid, os.geteuid())
+            sock.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._attach(sock, pid))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    async def _attach(self, sock: socket.socket, pid: int) -> None:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Peer(self, pid), sock)
+
+    # What a Peer reports.
+
+    def connected(self, peer: Peer) -> None:
+        """See PeerOwner."""
+        self._peers.add(peer)
+
+    def disconnected(self, peer: Peer) -> None:
+        """See PeerOwner."""
+        self._peers.discard(peer)
+        self._check()
+
+    def started(self, call: Call) -> None:
+        """See PeerOwner."""
+        self._calls.add(call)
+
+    def finished(self, call: Call) -> None:
+        """See PeerOwner."""
+        self._calls.discard(call)
+        self._check()
+
+    def _check(self) -> None:
+        self._changed.set()
+        if self._on_idle is not None and self.idle:
+            self._on_idle()
