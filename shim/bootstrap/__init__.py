@@ -1,0 +1,1 @@
+"""How a shim process comes to be, and ends."""

@@ -1,0 +1,96 @@
+"""The life of a shim process: serve until there is nothing left to do, then leave nothing behind.
+
+It ends after Shutdown once it has no containers, or on its own when nobody is connected and it has none for
+``idle_timeout`` (a client may have died between starting it and Create), or on SIGTERM and SIGINT when it has none.
+A shim with containers takes no notice of SIGTERM: they would go on without anybody who knows how they end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shim.cgroup import OomWatcher, detect
+from shim.linux.prctl import set_name
+from shim.process import Reaper
+from shim.service import Containers, ShimService, TaskService
+from shim.task import Workshop
+from shim.transport.server import Server
+
+if TYPE_CHECKING:
+    from shim.config import Config
+
+__all__ = ["serve"]
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(listener: socket.socket, path: str, namespace: str, config: Config) -> None:
+    """Answer on ``listener`` (ownership taken), bound to ``path``, until the shim is not needed any more."""
+    set_name("ocishim-shim")
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    shim = _Shim(namespace, config)
+    try:
+        await shim.run(listener)
+    finally:
+        # First the name: whoever dials now is told at once that nobody is there.
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108 - plain text
+        await shim.close()
+
+
+class _Shim:
+    """Everything that lives as long as the process."""
+
+    def __init__(self, namespace: str, config: Config) -> None:
+        self._config = config
+        self._done = asyncio.Event()
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._reaper = Reaper()
+        hierarchy = detect()
+        self._shop = Workshop(namespace, config, self._reaper, hierarchy, OomWatcher())
+        self._containers = Containers(self._shop, self._done.set)
+        services = {
+            **TaskService(self._containers, config).services(),
+            **ShimService(self._containers, self._reaper, lambda: self._server.connections).services(),
+        }
+        self._server = Server(services, on_idle=self._idle)
+        _log.info("shim of namespace %s serves; %s", namespace, hierarchy.describe())
+
+    async def run(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._reaper.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_end, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        await self._server.serve(listener)
+        self._idle()
+        await self._done.wait()
+
+    async def close(self) -> None:
+        await self._server.close()
+        self._shop.close()
+        self._reaper.stop()
+
+    def _asked_to_end(self, number: int) -> None:
+        if len(self._containers):
+            _log.warning("signal %d ignored: %d containers are left", number, len(self._containers))
+        else:
+            self._done.set()
+
+    def _idle(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._idle_timer = loop.call_later(self._config.idle_timeout, self._end_if_useless)
+
+    def _end_if_useless(self) -> None:
+        if not len(self._containers) and self._server.idle:
+            _log.info("nobody is connected and there are no containers: the shim ends")
+            self._done.set()

@@ -1,0 +1,110 @@
+"""The containers of one shim process, by id, and when the process has nothing left to do.
+
+An id is taken from the moment Create begins, so that of two Creates at once one gets AlreadyExists; it is free again when
+Create has failed or Delete has succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shim.errors import AlreadyExists, NotFound, ShimError
+from shim.task import Container
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shim.task import CreateRequest, Workshop
+
+__all__ = ["Containers"]
+
+_log = logging.getLogger(__name__)
+
+
+class Containers:
+    """``on_empty`` is called when the last container is gone after a Shutdown was asked for."""
+
+    def __init__(self, shop: Workshop, on_empty: Callable[[], None]) -> None:
+        self._shop = shop
+        self._on_empty = on_empty
+        self._by_id: dict[str, Container] = {}
+        self._creating: set[str] = set()
+        self._removals: set[asyncio.Task[None]] = set()
+        self._shutdown_asked = False
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id) + len(self._creating)
+
+    def get(self, container_id: str) -> Container:
+        """The container of that id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        if (found := self._by_id.get(container_id)) is None:
+            raise NotFound(f"container not created: {container_id}")
+        return found
+
+    def find(self, container_id: str) -> Container | None:
+        """The container of that id, if there is one."""
+        return self._by_id.get(container_id)
+
+    async def create(self, request: CreateRequest) -> Container:
+        """A new container.
+
+        Raises:
+            AlreadyExists: the id is taken.
+            ShimError: it cannot be made; the id is free again.
+        """
+        if request.id in self._by_id or request.id in self._creating:
+            raise AlreadyExists(f"container {request.id}")
+        self._creating.add(request.id)
+        try:
+            container = await Container.create(self._shop, request)
+            self._by_id[request.id] = container
+        finally:
+            self._creating.discard(request.id)
+            self._check_empty()
+        if request.config.auto_remove:
+            removal = asyncio.create_task(self._remove_at_end(container))
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
+        return container
+
+    def forget(self, container: Container) -> None:
+        """The container is deleted; its id is free."""
+        self._by_id.pop(container.id, None)
+        self._check_empty()
+
+    def ask_shutdown(self) -> None:
+        """End as soon as there are no containers, now or later: Shutdown need not be the call after the last Delete."""
+        self._shutdown_asked = True
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self._shutdown_asked and not len(self):
+            self._on_empty()
+
+    async def _remove_at_end(self, container: Container) -> None:
+        with suppress(NotFound):
+            await container.wait()
+        # Whoever waits for the exit is to hear of it before the container is unknown: their tasks were woken first.
+        await asyncio.sleep(0)
+        try:
+            await container.delete()
+        except ShimError as error:
+            _log.warning("container %s was to be removed at its end, and could not: %s", container.id, error)
+            return
+        owned = Path(container.config.state_root, "containers")
+        if container.bundle.path.parent == owned:
+            shutil.rmtree(container.bundle.path, ignore_errors=True)
+        self.forget(container)
+        self.ask_shutdown()

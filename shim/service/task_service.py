@@ -1,0 +1,229 @@
+"""containerd.task.v2.Task and containerd.task.v3.Task: the wire on one side, ``Container`` on the other.
+
+The two versions differ in their package name only; one set of handlers and of messages serves both. What changes
+something is shielded: it goes on when the connection that asked for it dies. Waiting and asking are not.
+
+Source: containerd api/runtime/task/v3/shim.proto.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shim import __version__
+from shim.errors import FailedPrecondition, InvalidArgument
+from shim.linux.mounts import Mount
+from shim.linux.pty import Winsize
+from shim.oci import resources as oci_resources
+from shim.proto import task_v3_pb2 as task
+from shim.proto.runc_options_pb2 import ProcessDetails
+from shim.proto.task_types_pb2 import ProcessInfo, Status
+from shim.service.metrics import to_any
+from shim.service.options import with_options
+from shim.stdio import Streams
+from shim.task import CreateRequest, State
+from shim.transport.calls import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shim.config import Config
+    from shim.process import Exit
+    from shim.service.containers import Containers
+    from shim.transport.calls import CallContext
+
+__all__ = ["TaskService"]
+
+_NANOS = 1_000_000_000
+_EMPTY = Empty()
+
+_STATUS = {
+    State.CREATED: Status.CREATED,
+    State.RUNNING: Status.RUNNING,
+    State.PAUSING: Status.PAUSING,
+    State.PAUSED: Status.PAUSED,
+    State.STOPPED: Status.STOPPED,
+    State.DELETED: Status.UNKNOWN,
+}
+
+
+class TaskService:
+    """Answers for the containers of one shim."""
+
+    def __init__(self, containers: Containers, config: Config) -> None:
+        self._containers = containers
+        self._config = config
+
+    def services(self) -> Mapping[str, Mapping[str, Method]]:
+        """The methods under both names, ready for a server."""
+        methods = {
+            "State": Method(self.state, task.StateRequest),
+            "Create": Method(self.create, task.CreateTaskRequest, shielded=True),
+            "Start": Method(self.start, task.StartRequest, shielded=True),
+            "Delete": Method(self.delete, task.DeleteRequest, shielded=True),
+            "Pids": Method(self.pids, task.PidsRequest),
+            "Pause": Method(self.pause, task.PauseRequest, shielded=True),
+            "Resume": Method(self.resume, task.ResumeRequest, shielded=True),
+            "Checkpoint": Method(self.checkpoint, task.CheckpointTaskRequest, shielded=True),
+            "Kill": Method(self.kill, task.KillRequest, shielded=True),
+            "Exec": Method(self.exec, task.ExecProcessRequest, shielded=True),
+            "ResizePty": Method(self.resize_pty, task.ResizePtyRequest),
+            "CloseIO": Method(self.close_io, task.CloseIORequest),
+            "Update": Method(self.update, task.UpdateTaskRequest, shielded=True),
+            "Wait": Method(self.wait, task.WaitRequest),
+            "Stats": Method(self.stats, task.StatsRequest),
+            "Connect": Method(self.connect, task.ConnectRequest),
+            "Shutdown": Method(self.shutdown, task.ShutdownRequest, shielded=True),
+        }
+        return {"containerd.task.v2.Task": methods, "containerd.task.v3.Task": methods}
+
+    async def create(self, request: task.CreateTaskRequest, context: CallContext) -> task.CreateTaskResponse:
+        """The container exists; its init waits for Start."""
+        if context.namespace is not None and not context.namespace:
+            raise FailedPrecondition("namespace is required")
+        if not os.path.isabs(request.bundle):  # noqa: PTH117 - text of the wire, no path yet
+            raise InvalidArgument(f"bundle {request.bundle!r} must be an absolute path")
+        container = await self._containers.create(
+            CreateRequest(
+                id=request.id,
+                bundle=request.bundle,
+                streams=Streams(request.stdin, request.stdout, request.stderr, request.terminal),
+                config=with_options(self._config, request.options),
+                rootfs=[Mount(m.type, m.source, m.target, tuple(m.options)) for m in request.rootfs],
+            )
+        )
+        return task.CreateTaskResponse(pid=container.pid)
+
+    async def start(self, request: task.StartRequest, _: CallContext) -> task.StartResponse:
+        """The init or the exec runs."""
+        return task.StartResponse(pid=await self._containers.get(request.id).start(request.exec_id))
+
+    async def delete(self, request: task.DeleteRequest, _: CallContext) -> task.DeleteResponse:
+        """The container or the exec is gone for good."""
+        container = self._containers.get(request.id)
+        pid, ended = await container.delete(request.exec_id)
+        if not request.exec_id:
+            self._containers.forget(container)
+        response = task.DeleteResponse(pid=pid)
+        if ended is not None:
+            response.exit_status = ended.status
+            response.exited_at.CopyFrom(_timestamp(ended))
+        return response
+
+    async def exec(self, request: task.ExecProcessRequest, _: CallContext) -> Empty:
+        """A process is registered; Start runs it."""
+        streams = Streams(request.stdin, request.stdout, request.stderr, request.terminal)
+        self._containers.get(request.id).add_exec(request.exec_id, request.spec.value, streams)
+        return _EMPTY
+
+    async def state(self, request: task.StateRequest, _: CallContext) -> task.StateResponse:
+        """A process as it is now, from memory."""
+        container = self._containers.get(request.id)
+        process = container.snapshot(request.exec_id)
+        status = _STATUS[process.state]
+        if request.exec_id and process.state is State.RUNNING and container.init.state in {State.PAUSED, State.PAUSING}:
+            status = _STATUS[container.init.state]
+        response = task.StateResponse(
+            id=process.id,
+            bundle=str(container.bundle.path),
+            pid=process.pid,
+            status=status,
+            stdin=process.streams.stdin,
+            stdout=process.streams.stdout,
+            stderr=process.streams.stderr,
+            terminal=process.streams.terminal,
+            exec_id=request.exec_id,
+        )
+        if process.exit is not None:
+            response.exit_status = process.exit.status
+            response.exited_at.CopyFrom(_timestamp(process.exit))
+        return response
+
+    async def wait(self, request: task.WaitRequest, _: CallContext) -> task.WaitResponse:
+        """The exit, once it is recorded."""
+        ended = await self._containers.get(request.id).wait(request.exec_id)
+        return task.WaitResponse(exit_status=ended.status, exited_at=_timestamp(ended))
+
+    async def kill(self, request: task.KillRequest, _: CallContext) -> Empty:
+        """The signal is sent."""
+        container = self._containers.get(request.id)
+        await container.kill(request.signal, request.exec_id, all_processes=request.all)
+        return _EMPTY
+
+    async def pids(self, request: task.PidsRequest, _: CallContext) -> task.PidsResponse:
+        """Every process of the container."""
+        response = task.PidsResponse()
+        for pid, exec_id in (await self._containers.get(request.id).pids()).items():
+            response.processes.append(_process_info(pid, exec_id))
+        return response
+
+    async def pause(self, request: task.PauseRequest, _: CallContext) -> Empty:
+        """Every process is frozen."""
+        await self._containers.get(request.id).pause()
+        return _EMPTY
+
+    async def resume(self, request: task.ResumeRequest, _: CallContext) -> Empty:
+        """Every process runs again."""
+        await self._containers.get(request.id).resume()
+        return _EMPTY
+
+    async def checkpoint(self, request: task.CheckpointTaskRequest, _: CallContext) -> Empty:
+        """The container is an image below ``path``."""
+        await self._containers.get(request.id).checkpoint(request.path)
+        return _EMPTY
+
+    async def resize_pty(self, request: task.ResizePtyRequest, _: CallContext) -> Empty:
+        """The terminal has that size, now or when there is one; ttrpc says width first."""
+        size = Winsize(rows=request.height & 0xFFFF, cols=request.width & 0xFFFF)
+        self._containers.get(request.id).resize(size, request.exec_id)
+        return _EMPTY
+
+    async def close_io(self, request: task.CloseIORequest, _: CallContext) -> Empty:
+        """The process sees the end of its stdin when the clients are done with it, too."""
+        container = self._containers.get(request.id)
+        process = container.process(request.exec_id)
+        if request.stdin:
+            process.io.close_stdin()
+        return _EMPTY
+
+    async def update(self, request: task.UpdateTaskRequest, _: CallContext) -> Empty:
+        """The limits hold."""
+        container = self._containers.get(request.id)
+        await container.update(oci_resources.parse(request.resources.value, "resources of Update"))
+        return _EMPTY
+
+    async def stats(self, request: task.StatsRequest, _: CallContext) -> task.StatsResponse:
+        """What the container uses."""
+        container = self._containers.get(request.id)
+        statistics = await container.statistics()
+        return task.StatsResponse(stats=to_any(statistics, unified=container.group.unified))
+
+    async def connect(self, request: task.ConnectRequest, _: CallContext) -> task.ConnectResponse:
+        """Who we are; never fails, also for an id that nobody knows."""
+        container = self._containers.find(request.id)
+        return task.ConnectResponse(
+            shim_pid=os.getpid(), task_pid=container.pid if container else 0, version=__version__
+        )
+
+    async def shutdown(self, _request: task.ShutdownRequest, _: CallContext) -> Empty:
+        """The shim ends when it has no containers, now or later."""
+        self._containers.ask_shutdown()
+        return _EMPTY
+
+
+def _timestamp(ended: Exit) -> Timestamp:
+    seconds, nanos = divmod(ended.exited_at_ns, _NANOS)
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+def _process_info(pid: int, exec_id: str) -> ProcessInfo:
+    info = ProcessInfo(pid=pid)
+    if exec_id:
+        details = ProcessDetails(exec_id=exec_id)
+        info.info.CopyFrom(AnyMessage(type_url=details.DESCRIPTOR.full_name, value=details.SerializeToString()))
+    return info

@@ -1,0 +1,334 @@
+"""A container: its init, its execs, its cgroup, and what is asked of it.
+
+Two locks: each process has one for Start and Delete, and the container one for Pause, Resume and Update. None is held
+while answering State, Wait, Pids, Stats or Kill: those must work while a runtime hangs.
+
+Order at the end of the init: whatever it left behind is killed (unless the kernel did, with its pid namespace), execs end
+first, the OOM counter is read a last time, the record is on disk, then the exit is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError, Unimplemented
+from shim.linux.mounts import mount_all, unmount_tree
+from shim.oci import process as oci_process
+from shim.oci.identifiers import validate_id
+from shim.oci.spec import to_json, with_resources
+from shim.runtime import driver_for
+from shim.stdio import IOSettings, ProcessIO, Streams
+from shim.task.bundle import Bundle, limits_of, short_directory
+from shim.task.control_group import ControlGroup
+from shim.task.exec_process import ExecProcess
+from shim.task.init_process import InitProcess
+from shim.task.states import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shim.config import Config
+    from shim.linux.mounts import Mount
+    from shim.linux.pty import Winsize
+    from shim.oci.spec import Spec
+    from shim.process import Exit
+    from shim.runtime import Driver
+    from shim.task.process import Snapshot, TaskProcess
+    from shim.task.workshop import Workshop
+
+__all__ = ["Container", "CreateRequest"]
+
+_log = logging.getLogger(__name__)
+
+_EXECS_END_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """What Create asks for, without the wire's types."""
+
+    id: str
+    bundle: str
+    streams: Streams
+    config: Config
+    rootfs: Sequence[Mount] = ()
+
+
+class Container:
+    """One container of a shim. Made by ``create``; after ``delete`` nothing of it is left but what the caller holds."""
+
+    def __init__(self, shop: Workshop, request: CreateRequest, spec: Spec, driver: Driver, group: ControlGroup) -> None:
+        self.id = request.id
+        self.bundle = Bundle(Path(request.bundle))
+        self.config = request.config
+        self.driver = driver
+        self.spec = spec
+        self.group = group
+        self.created_at_ns = time.time_ns()
+        self.started_at_ns: int | None = None
+        self.oom_killed = False
+        self.execs: dict[str, ExecProcess] = {}
+        self._shop = shop
+        self._settings = IOSettings(
+            container_id=request.id,
+            namespace=shop.namespace,
+            console_parent=short_directory(request.config.state_root),
+            uid=request.config.io_uid,
+            gid=request.config.io_gid,
+            fifo_timeout_s=request.config.fifo_timeout,
+            logger_timeout_s=request.config.logger_timeout,
+            drain_timeout_s=request.config.drain_timeout,
+        )
+        io = ProcessIO(request.id, request.streams, self._settings, shop.copier, shop.reaper)
+        self.init = InitProcess(request.id, io, driver, self._init_ended)
+        self._lock = asyncio.Lock()
+        self._ending: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def create(cls, shop: Workshop, request: CreateRequest) -> Container:
+        """The container exists, its init waits for Start.
+
+        Raises:
+            ShimError: it cannot be made; no process, mount, cgroup or file of it is left.
+        """
+        validate_id(request.id)
+        bundle = Bundle(Path(request.bundle))
+        spec = bundle.load_spec()
+        driver = driver_for(request.config, shop.namespace, shop.reaper, cgroups=ControlGroup.manager(shop, request.config))
+        async with AsyncExitStack() as undo:
+            if request.rootfs:
+                undo.callback(unmount_tree, str(bundle.rootfs))
+                bundle.rootfs.mkdir(mode=0o711, exist_ok=True)
+                mount_all(request.rootfs, str(bundle.rootfs))
+            bundle.check_rootfs(spec)
+            group = ControlGroup.plan(shop, request.config, spec, request.id)
+            spec = _with_configuration(bundle, spec, group, limits_of(request.config))
+            undo.push_async_callback(group.remove)
+            group.create(spec.resources)
+            container = cls(shop, request, spec, driver, group)
+            await container.init.create(shop, bundle)
+            group.attach(container.init.pid)
+            undo.pop_all()
+        return container
+
+    @property
+    def pid(self) -> int:
+        """The init's pid on the host."""
+        return self.init.pid
+
+    def process(self, exec_id: str = "") -> TaskProcess:
+        """The init, or the exec of that id.
+
+        Raises:
+            NotFound: there is no such exec.
+        """
+        if not exec_id:
+            return self.init
+        if (found := self.execs.get(exec_id)) is None:
+            raise NotFound(f"process does not exist {exec_id}")
+        return found
+
+    def snapshot(self, exec_id: str = "") -> Snapshot:
+        """A process as it is now."""
+        return self.process(exec_id).snapshot()
+
+    async def start(self, exec_id: str = "") -> int:
+        """Run the init, or a registered exec; returns its pid on the host.
+
+        Raises:
+            FailedPrecondition: wrong state, or an exec whose container has ended.
+            ShimError: the runtime could not.
+        """
+        process = self.process(exec_id)
+        async with process.lock:
+            if isinstance(process, ExecProcess):
+                self._check_alive()
+                return await process.start(self._shop, self.driver, self.bundle)
+            pid = await self.init.start()
+            self.started_at_ns = time.time_ns()
+            return pid
+
+    def add_exec(self, exec_id: str, spec: bytes, streams: Streams) -> None:
+        """Register a process, which Start will run; ``spec`` is an OCI Process as JSON.
+
+        Raises:
+            AlreadyExists: the id is taken.
+            FailedPrecondition: the container is paused or has ended.
+            InvalidArgument: the id, the process or a stream is not valid.
+        """
+        validate_id(exec_id, "exec id")
+        if exec_id in self.execs or exec_id == self.id:
+            raise AlreadyExists(f"id {exec_id}")
+        self.init.machine.check("exec in")
+        parsed = oci_process.parse(spec, f"process of exec {exec_id}")
+        io = ProcessIO(f"{self.id}/{exec_id}", streams, self._settings, self._shop.copier, self._shop.reaper)
+        self.execs[exec_id] = ExecProcess(self.id, exec_id, parsed, io)
+
+    async def wait(self, exec_id: str = "") -> Exit:
+        """The exit, once it is recorded."""
+        return await self.process(exec_id).wait()
+
+    async def delete(self, exec_id: str = "") -> tuple[int, Exit | None]:
+        """The process is gone for good; returns its pid, and its exit unless it never ran.
+
+        Raises:
+            FailedPrecondition: it is running.
+            ShimError: the runtime could not delete it; it can be tried again.
+        """
+        process = self.process(exec_id)
+        async with process.lock:
+            if isinstance(process, ExecProcess):
+                ended = await process.delete()
+                self.execs.pop(exec_id, None)
+                return process.pid, ended
+            await self._delete_init()
+            return process.pid, process.exit
+
+    async def kill(self, number: int, exec_id: str = "", *, all_processes: bool = False) -> None:
+        """Signal the init, an exec, or every process of the container.
+
+        Raises:
+            FailedPrecondition: an exec that has not been started.
+            NotFound: it has ended.
+        """
+        process = self.process(exec_id)
+        if process is not self.init:
+            process.send_signal(number)
+        elif all_processes:
+            await self._kill_all(number)
+        else:
+            await self.init.kill(number)
+            if number == signal.SIGKILL and self.init.state is State.PAUSED:
+                await self._thaw()
+
+    async def pids(self) -> dict[int, str]:
+        """Every process of the container by its pid on the host, with the id of the exec where it is one."""
+        ids = {process.pid: name for name, process in self.execs.items() if process.exit is None and process.pid}
+        if self.init.state is State.STOPPED:
+            return {}
+        if self.driver.waits_by_command:
+            return {pid: ids.get(pid, "") for pid in (self.pid, *ids)}
+        return {pid: ids.get(pid, "") for pid in self.group.pids() or (self.pid, *ids)}
+
+    async def pause(self) -> None:
+        """Every process of the container is frozen.
+
+        Raises:
+            FailedPrecondition: it is not running.
+        """
+        async with self._lock:
+            self.init.machine.check("pause")
+            self.init.machine.move(State.PAUSING)
+            try:
+                await self.driver.pause(self.id)
+            except BaseException:
+                if self.init.state is State.PAUSING:
+                    self.init.machine.move(State.RUNNING)
+                raise
+            if self.init.state is State.PAUSING:
+                self.init.machine.move(State.PAUSED)
+
+    async def resume(self) -> None:
+        """Every process of the container runs again.
+
+        Raises:
+            FailedPrecondition: it is not paused.
+        """
+        async with self._lock:
+            self.init.machine.check("resume")
+            await self.driver.resume(self.id)
+            if self.init.state is State.PAUSED:
+                self.init.machine.move(State.RUNNING)
+
+    async def update(self, resources: dict[str, object]) -> None:
+        """The limits in ``resources`` (a LinuxResources) hold from now on; others stay.
+
+        Raises:
+            FailedPrecondition: the container has ended.
+            InvalidArgument: a limit is not valid.
+        """
+        async with self._lock:
+            self.init.machine.check("update")
+            if not self.group.apply(resources):
+                await self.driver.update(self.id, to_json(resources))
+
+    async def checkpoint(self, path: str) -> None:
+        """The container's state is an image below ``path``.
+
+        Raises:
+            Unimplemented: as yet.
+        """
+        self.init.machine.check("checkpoint")
+        raise Unimplemented(f"checkpoint of container {self.id} into {path}")
+
+    def resize(self, size: Winsize, exec_id: str = "") -> None:
+        """A terminal has ``size``, now or as soon as there is one."""
+        self.process(exec_id).resize(size)
+
+    def close_stdin(self, exec_id: str = "") -> None:
+        """The process sees the end of its stdin once the clients' writers are closed, too."""
+        self.process(exec_id).io.close_stdin()
+
+    def _check_alive(self) -> None:
+        if self.init.state in {State.STOPPED, State.DELETED}:
+            raise FailedPrecondition(f"container {self.id} init process is not running")
+        self.init.machine.check("exec in")
+
+    async def _delete_init(self) -> None:
+        self.init.machine.check("delete")
+        await self.init.delete()
+        for process in list(self.execs.values()):
+            await process.io.close()
+            if process.state in {State.CREATED, State.STOPPED}:
+                process.forget()
+        self.execs.clear()
+        await self.group.remove()
+        if unmount_tree(str(self.bundle.rootfs)):
+            _log.warning("container %s: rootfs was busy and is detached", self.id)
+        self.init.forget()
+
+    async def _kill_all(self, number: int) -> None:
+        self.init.machine.check("kill")
+        if self.driver.waits_by_command or not self.group.kill_all(number):
+            await self.driver.kill(self.id, number, all_processes=True)
+        if number == signal.SIGKILL and self.init.state is State.PAUSED:
+            await self._thaw()
+
+    async def _thaw(self) -> None:
+        # A v1 freezer holds even processes that were killed; v2 lets them die.
+        if not self.group.unified:
+            with suppress(ShimError):
+                await self.driver.resume(self.id)
+
+    def _init_ended(self, ended: Exit) -> None:
+        self._ending = asyncio.create_task(self._settle_init(ended))
+
+    async def _settle_init(self, ended: Exit) -> None:
+        if self.spec.pid_namespace != "private" and not self.driver.waits_by_command:
+            self.group.kill_all(signal.SIGKILL)
+        self.oom_killed = self.group.oom_killed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_EXECS_END_S):
+                for process in list(self.execs.values()):
+                    if process.state is State.RUNNING:
+                        await process.wait()
+        try:
+            self.bundle.save_exit(ended, oom_killed=self.oom_killed)
+        except (ShimError, OSError) as error:
+            _log.warning("container %s: its exit could not be written down: %s", self.id, error)
+        self.init.settle(ended)
+
+
+def _with_configuration(bundle: Bundle, spec: Spec, group: ControlGroup, limits: dict[str, object]) -> Spec:
+    raw = with_resources(spec.raw, limits) if limits else spec.raw
+    raw = group.rewrite(raw)
+    if raw is not spec.raw:
+        bundle.save_spec(raw)
+    return type(spec)(raw, spec.origin)

@@ -1,0 +1,91 @@
+"""A further process in a running container."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shim.errors import ShimError
+from shim.oci.spec import to_json
+from shim.process import Exit
+from shim.task.process import TaskProcess
+from shim.task.states import State
+
+if TYPE_CHECKING:
+    from shim.oci.schema import Json
+    from shim.runtime import Driver
+    from shim.stdio import ProcessIO
+    from shim.task.bundle import Bundle
+    from shim.task.workshop import Workshop
+
+__all__ = ["ExecProcess"]
+
+_START_FAILED = 255
+
+
+class ExecProcess(TaskProcess):
+    """Registered by Exec, run by Start; the container's init must be alive then."""
+
+    def __init__(self, container_id: str, exec_id: str, spec: Json, io: ProcessIO) -> None:
+        super().__init__(exec_id, f"process {exec_id} of container {container_id}", io)
+        self._container_id = container_id
+        self._spec = {**spec, "terminal": io.streams.terminal}
+
+    async def start(self, shop: Workshop, driver: Driver, bundle: Bundle) -> int:
+        """Run it; returns its pid on the host.
+
+        Raises:
+            ShimError: it cannot run; it counts as stopped with 255 then, so that no Wait hangs, and can be deleted.
+        """
+        self.machine.check("start")
+        file = bundle.path / f".exec-{self.id}.json"
+        try:
+            await self.io.open()
+            file.write_bytes(to_json(self._spec))
+            with shop.reaper.window() as window:
+                await driver.exec(
+                    self._container_id,
+                    str(file),
+                    stdio_fds=self.io.runtime_fds,
+                    pid_file=str(bundle.pid_file(f"exec-{self.id}")),
+                    console_socket=self.io.console_socket,
+                )
+                self.child = window.adopt(bundle.read_pid(f"exec-{self.id}"))
+            self.pid = self.child.pid
+            await self.io.started()
+        except BaseException:
+            await self._failed()
+            raise
+        finally:
+            with suppress(OSError):
+                file.unlink()
+            bundle.remove_pid(f"exec-{self.id}")
+        self.machine.move(State.RUNNING)
+        self.child.on_exit(self._ended)
+        return self.pid
+
+    async def delete(self) -> Exit | None:
+        """Its streams are drained and closed, and it is forgotten; returns its exit, None when it never ran.
+
+        Raises:
+            FailedPrecondition: it is running.
+        """
+        self.machine.check("delete")
+        if self.state is State.STOPPED:
+            await self.io.drain()
+        await self.io.close()
+        self.forget()
+        return self.exit
+
+    async def _failed(self) -> None:
+        if self.child is not None:
+            with suppress(ShimError, OSError):
+                self.child.send_signal(9)
+        await self.io.close()
+        self.settle(Exit(_START_FAILED, time.time_ns()))
+
+    def _ended(self, ended: Exit) -> None:
+        self.io.process_ended()
+        self.settle(ended)
+

@@ -1,0 +1,35 @@
+"""What all containers of one shim share: the tools, made once.
+
+One value is passed down instead of five parameters through every constructor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shim.stdio import Copier
+
+if TYPE_CHECKING:
+    from shim.cgroup import Hierarchy, OomWatcher
+    from shim.config import Config
+    from shim.process import Reaper
+
+__all__ = ["Workshop"]
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Owned by the shim process; ``close`` ends the relay and the OOM watch."""
+
+    namespace: str
+    config: Config
+    reaper: Reaper
+    hierarchy: Hierarchy
+    oom: OomWatcher
+    copier: Copier = field(default_factory=Copier)
+
+    def close(self) -> None:
+        """End what runs on its own."""
+        self.copier.close()
+        self.oom.close()
