@@ -35,7 +35,8 @@ class CallContext:
     namespace: str | None = None
     deadline: float | None = None
     """When the caller gives up, in the time of the event loop."""
-    metadata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Keys are lower case; of a key that came several times, the first value."""
 
 
 class Method(NamedTuple):
@@ -53,12 +54,10 @@ class Method(NamedTuple):
 
 def context_of(request: Request, deadline: float | None) -> CallContext:
     """The context of one decoded request."""
-    if not request.metadata:
-        return CallContext(None, deadline)
-    metadata: dict[str, tuple[str, ...]] = {}
+    metadata: dict[str, str] = {}
     for pair in request.metadata:
-        metadata[pair.key] = (*metadata.get(pair.key, ()), pair.value)
-    return CallContext(metadata.get(NAMESPACE_KEY, (None,))[0], deadline, metadata)
+        metadata.setdefault(pair.key, pair.value)
+    return CallContext(metadata.get(NAMESPACE_KEY), deadline, metadata)
 
 
 def success(result: Message | None) -> bytes:

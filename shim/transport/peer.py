@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from shim.transport.eager import EagerRunner
+
 __all__ = ["MAX_CALLS", "MAX_UNREAD", "Call", "Peer", "PeerOwner"]
 
 # Calls of one connection that may run at once. A shim of a pod has one Wait per process outstanding, so this is
@@ -52,6 +54,7 @@ class PeerOwner(Protocol):
     """What a Peer needs from its server."""
 
     services: Mapping[str, Mapping[str, Method]]
+    runner: EagerRunner
     buffer: memoryview
     """Where a read puts its bytes. All peers share it: the event loop fills it and hands it over in one step."""
 
@@ -221,10 +224,11 @@ class Peer(asyncio.BufferedProtocol):
             text = f"{what}: the message cannot be decoded: invalid argument"
             self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
             return
-        nanos = request.timeout_nano
-        deadline = self._loop.time() + nanos / 1e9 if nanos else None
+        deadline = self._loop.time() + request.timeout_nano / 1e9 if request.timeout_nano else None
         call = Call(self, stream_id, method, what)
-        call.task = self._loop.create_task(call.run(message, context_of(request, deadline)))
+        call.task = self._owner.runner.run(call.run(message, context_of(request, deadline)))
+        if call.task is None:
+            return
         self._calls[stream_id] = call
         self._owner.started(call)
         call.task.add_done_callback(lambda _: self._ended(stream_id, call))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from shim.linux.sockets import peer_credentials
 from shim.transport.calls import NAMESPACE_KEY, CallContext, Method
+from shim.transport.eager import EagerRunner
 from shim.transport.listener import Listener
 from shim.transport.peer import Call, Peer
 
@@ -42,6 +43,7 @@ class Server:
         self, services: Mapping[str, Mapping[str, Method]], on_idle: Callable[[], None] | None = None
     ) -> None:
         self.services = services
+        self.runner = EagerRunner()
         self.buffer = memoryview(bytearray(_READ_SIZE))
         self._on_idle = on_idle
         self._listeners: list[Listener] = []
@@ -92,6 +94,7 @@ class Server:
         for peer in list(self._peers):
             peer.abort()
         await self._until(lambda: not self._peers, grace_s)
+        self.runner.close()
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         try:

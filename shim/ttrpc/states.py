@@ -24,7 +24,7 @@ Source: containerd/ttrpc PROTOCOL.md, server.go, stream.go.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Final
 
 from shim.ttrpc.frames import REMOTE_CLOSED, REMOTE_OPEN
@@ -32,7 +32,7 @@ from shim.ttrpc.frames import REMOTE_CLOSED, REMOTE_OPEN
 __all__ = ["FLAGS_OF_KIND", "OPENING", "TRANSITIONS", "Kind", "Message", "Party", "State", "kind_of_flags"]
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a request opens."""
 
     UNARY = "unary"
@@ -40,7 +40,7 @@ class Kind(Enum):
     BIDI_STREAM = "stream"  # client streams too: the wire does not tell them apart
 
 
-class State(Enum):
+class State(StrEnum):
     """Who may still send what."""
 
     UNARY = "unary"
@@ -49,14 +49,14 @@ class State(Enum):
     FINISHED = "finished"
 
 
-class Party(Enum):
+class Party(StrEnum):
     """Who sends, seen from the stream."""
 
     OPENER = "opener"
     ANSWERER = "answerer"
 
 
-class Message(Enum):
+class Message(StrEnum):
     """What is sent on an open stream. A data frame that closes is its data (if any) and then a close."""
 
     DATA = "data"
