@@ -74,11 +74,11 @@ class Group:
         InvalidArgument: as ``clean_path``.
     """
 
-    __slots__ = ("_mount_point", "directory", "path")
+    __slots__ = ("directory", "mount_point", "path")
 
     def __init__(self, mount: Mount, path: str) -> None:
         self.path = clean_path(path)
-        self._mount_point = mount.mount_point
+        self.mount_point = mount.mount_point
         self.directory = mount.mount_point + self.path
 
     def __repr__(self) -> str:
@@ -101,7 +101,7 @@ class Group:
         made: list[str] = []
         try:
             for directory in group._ancestors():
-                if directory != group._mount_point:
+                if directory != group.mount_point:
                     made += _make(directory)
                 group._prepare_parent(directory, frozenset(needs), hierarchy.controllers)
             made += group._make_leaf()
@@ -114,19 +114,19 @@ class Group:
 
     def _ancestors(self) -> Iterator[str]:
         """The directories from the mount down to the parent."""
-        directory = self._mount_point
+        directory = self.mount_point
         for name in self.path[1:].split("/"):
             yield directory
             directory = f"{directory}/{name}"
 
     def _name_of(self, directory: str) -> str:
-        return directory[len(self._mount_point) :] or "/"
+        return directory[len(self.mount_point) :] or "/"
 
     def _prepare_parent(self, directory: str, needs: frozenset[str], available: frozenset[str]) -> None:
         """Groups below ``directory`` have the controllers ``needs``, and of the others as many as possible."""
         name = self._name_of(directory)
         try:
-            if directory != self._mount_point:
+            if directory != self.mount_point:
                 _refuse_threaded(name, tree.read_file(f"{directory}/cgroup.type").decode().strip())
             enabled = frozenset(tree.read_file(f"{directory}/cgroup.subtree_control").decode().split())
             if needs | available <= enabled:
@@ -135,7 +135,7 @@ class Group:
             if missing := needs - here:
                 raise FailedPrecondition(_not_available(name, missing, here))
             # The root may have processes beside groups; no other may.
-            holders = len(tree.own_pids(directory)) if directory != self._mount_point else 0
+            holders = len(tree.own_pids(directory)) if directory != self.mount_point else 0
         except OSError as error:
             raise _translated(error, f"cgroup {name}") from error
         if holders and (missing := needs - enabled):
