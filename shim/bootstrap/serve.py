@@ -12,11 +12,11 @@ import faulthandler
 import logging
 import os
 import signal
-import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shim.cgroup import OomWatcher, detect
+from shim.cgroup.events import OomWatcher
+from shim.cgroup.hierarchy import detect
 from shim.linux.prctl import set_name
 from shim.process import Reaper
 from shim.service import Containers, ShimService, TaskService
@@ -24,6 +24,8 @@ from shim.task import Workshop
 from shim.transport.server import Server
 
 if TYPE_CHECKING:
+    import socket
+
     from shim.config import Config
 
 __all__ = ["serve"]
@@ -54,7 +56,9 @@ class _Shim:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._reaper = Reaper()
         hierarchy = detect()
-        self._shop = Workshop(namespace, config, self._reaper, hierarchy, OomWatcher())
+        self._shop = Workshop(
+            namespace, config, self._reaper, hierarchy, OomWatcher(asyncio.get_running_loop())
+        )
         self._containers = Containers(self._shop, self._done.set)
         services = {
             **TaskService(self._containers, config).services(),

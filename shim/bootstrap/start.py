@@ -44,7 +44,9 @@ def socket_path(state_root: str, namespace: str, container_id: str) -> str:
     path = f"{state_root}/s/{name}"
     if len(os.fsencode(path)) > _SUN_PATH:
         limit = _SUN_PATH - len(f"/s/{name}")
-        raise InvalidArgument(f"state root {state_root!r} is too long for unix sockets; {limit} bytes at most")
+        raise InvalidArgument(
+            f"state root {state_root!r} is too long for unix sockets; {limit} bytes at most"
+        )
     return path
 
 
@@ -115,8 +117,20 @@ def _remove_stale(path: str) -> None:
     raise AlreadyExists(f"a shim listens on {path} already")
 
 
-def _spawn(listener: socket.socket, path: str, namespace: str, container_id: str, bundle: str, *, debug: bool) -> int:
-    argv = [sys.executable, "-m", "shim.bootstrap", "--namespace", namespace, "--id", container_id, "--socket", path]
+def _spawn(
+    listener: socket.socket, path: str, namespace: str, container_id: str, bundle: str, *, debug: bool
+) -> int:
+    argv = [
+        sys.executable,
+        "-m",
+        "shim.bootstrap",
+        "--namespace",
+        namespace,
+        "--id",
+        container_id,
+        "--socket",
+        path,
+    ]
     if debug:
         argv.append("--debug")
     log = os.open(f"{bundle}/shim.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

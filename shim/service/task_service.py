@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from shim import __version__
@@ -21,8 +22,10 @@ from shim.linux.mounts import Mount
 from shim.linux.pty import Winsize
 from shim.oci import resources as oci_resources
 from shim.proto import task_v3_pb2 as task
+from shim.proto.runc_options_pb2 import CheckpointOptions as WireCheckpointOptions
 from shim.proto.runc_options_pb2 import ProcessDetails
 from shim.proto.task_types_pb2 import ProcessInfo, Status
+from shim.runtime import CheckpointOptions
 from shim.service.metrics import to_any
 from shim.service.options import with_options
 from shim.stdio import Streams
@@ -94,6 +97,7 @@ class TaskService:
                 bundle=request.bundle,
                 streams=Streams(request.stdin, request.stdout, request.stderr, request.terminal),
                 config=with_options(self._config, request.options),
+                restore_from=_restore_options(request),
                 rootfs=[Mount(m.type, m.source, m.target, tuple(m.options)) for m in request.rootfs],
             )
         )
@@ -126,7 +130,11 @@ class TaskService:
         container = self._containers.get(request.id)
         process = container.snapshot(request.exec_id)
         status = _STATUS[process.state]
-        if request.exec_id and process.state is State.RUNNING and container.init.state in {State.PAUSED, State.PAUSING}:
+        if (
+            request.exec_id
+            and process.state is State.RUNNING
+            and container.init.state in {State.PAUSED, State.PAUSING}
+        ):
             status = _STATUS[container.init.state]
         response = task.StateResponse(
             id=process.id,
@@ -174,7 +182,7 @@ class TaskService:
 
     async def checkpoint(self, request: task.CheckpointTaskRequest, _: CallContext) -> Empty:
         """The container is an image below ``path``."""
-        await self._containers.get(request.id).checkpoint(request.path)
+        await self._containers.get(request.id).checkpoint(_checkpoint_options(request))
         return _EMPTY
 
     async def resize_pty(self, request: task.ResizePtyRequest, _: CallContext) -> Empty:
@@ -225,5 +233,36 @@ def _process_info(pid: int, exec_id: str) -> ProcessInfo:
     info = ProcessInfo(pid=pid)
     if exec_id:
         details = ProcessDetails(exec_id=exec_id)
-        info.info.CopyFrom(AnyMessage(type_url=details.DESCRIPTOR.full_name, value=details.SerializeToString()))
+        info.info.CopyFrom(
+            AnyMessage(type_url=details.DESCRIPTOR.full_name, value=details.SerializeToString())
+        )
     return info
+
+
+def _checkpoint_options(request: task.CheckpointTaskRequest) -> CheckpointOptions:
+    try:
+        wire = WireCheckpointOptions.FromString(request.options.value)
+    except DecodeError as error:
+        raise InvalidArgument(f"options of Checkpoint cannot be decoded: {error}") from error
+    if not (image := request.path or wire.image_path):
+        raise InvalidArgument("Checkpoint needs the path of a directory for its image")
+    return CheckpointOptions(
+        image_path=image,
+        work_path=wire.work_path,
+        parent_path=wire.parent_path,
+        leave_running=not wire.exit,
+        tcp_established=wire.open_tcp,
+        external_unix_sockets=wire.external_unix_sockets,
+        shell_job=wire.terminal,
+        file_locks=wire.file_locks,
+        empty_namespaces=tuple(wire.empty_namespaces),
+        cgroups_mode=wire.cgroups_mode,
+    )
+
+
+def _restore_options(request: task.CreateTaskRequest) -> CheckpointOptions | None:
+    if not request.checkpoint:
+        return None
+    return CheckpointOptions(
+        image_path=request.checkpoint, parent_path=request.parent_checkpoint, shell_job=request.terminal
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shim.cgroup import cpu_nanos_to_quota
+from shim.cgroup.limits import cpu_nanos_to_quota
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, from_os_error
 from shim.oci import spec as oci_spec
 from shim.store import records
@@ -136,7 +136,9 @@ def short_directory(state_root: str) -> str:
     """
     path = os.path.join(state_root, "tty")  # noqa: PTH118 - plain text
     if len(os.fsencode(path)) > 90:
-        raise InvalidArgument(f"state_root {state_root!r} is too long for unix sockets below it; 86 bytes at most")
+        raise InvalidArgument(
+            f"state_root {state_root!r} is too long for unix sockets below it; 86 bytes at most"
+        )
     try:
         Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError, Unimplemented
+from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
 from shim.linux.mounts import mount_all, unmount_tree
 from shim.oci import process as oci_process
 from shim.oci.identifiers import validate_id
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from shim.linux.pty import Winsize
     from shim.oci.spec import Spec
     from shim.process import Exit
-    from shim.runtime import Driver
+    from shim.runtime import CheckpointOptions, Driver
+    from shim.task.control_group import Statistics
     from shim.task.process import Snapshot, TaskProcess
     from shim.task.workshop import Workshop
 
@@ -59,12 +60,15 @@ class CreateRequest:
     streams: Streams
     config: Config
     rootfs: Sequence[Mount] = ()
+    restore_from: CheckpointOptions | None = None
 
 
 class Container:
     """One container of a shim. Made by ``create``; after ``delete`` nothing of it is left but what the caller holds."""
 
-    def __init__(self, shop: Workshop, request: CreateRequest, spec: Spec, driver: Driver, group: ControlGroup) -> None:
+    def __init__(
+        self, shop: Workshop, request: CreateRequest, spec: Spec, driver: Driver, group: ControlGroup
+    ) -> None:
         self.id = request.id
         self.bundle = Bundle(Path(request.bundle))
         self.config = request.config
@@ -76,6 +80,7 @@ class Container:
         self.oom_killed = False
         self.execs: dict[str, ExecProcess] = {}
         self._shop = shop
+        self._mounted = bool(request.rootfs)
         self._settings = IOSettings(
             container_id=request.id,
             namespace=shop.namespace,
@@ -87,7 +92,7 @@ class Container:
             drain_timeout_s=request.config.drain_timeout,
         )
         io = ProcessIO(request.id, request.streams, self._settings, shop.copier, shop.reaper)
-        self.init = InitProcess(request.id, io, driver, self._init_ended)
+        self.init = InitProcess(request.id, io, driver, self._init_ended, request.restore_from)
         self._lock = asyncio.Lock()
         self._ending: asyncio.Task[None] | None = None
 
@@ -101,10 +106,10 @@ class Container:
         validate_id(request.id)
         bundle = Bundle(Path(request.bundle))
         spec = bundle.load_spec()
-        driver = driver_for(request.config, shop.namespace, shop.reaper, cgroups=ControlGroup.manager(shop, request.config))
+        driver = driver_for(request.config, shop.namespace, shop.reaper)
         async with AsyncExitStack() as undo:
             if request.rootfs:
-                undo.callback(unmount_tree, str(bundle.rootfs))
+                undo.push_async_callback(_unmount, bundle)
                 bundle.rootfs.mkdir(mode=0o711, exist_ok=True)
                 mount_all(request.rootfs, str(bundle.rootfs))
             bundle.check_rootfs(spec)
@@ -114,7 +119,8 @@ class Container:
             group.create(spec.resources)
             container = cls(shop, request, spec, driver, group)
             await container.init.create(shop, bundle)
-            group.attach(container.init.pid)
+            if not container.init.restores:
+                group.attach(container.init.pid)
             undo.pop_all()
         return container
 
@@ -151,7 +157,11 @@ class Container:
             if isinstance(process, ExecProcess):
                 self._check_alive()
                 return await process.start(self._shop, self.driver, self.bundle)
-            pid = await self.init.start()
+            if self.init.restores:
+                pid = await self.init.restore(self._shop, self.bundle)
+                self.group.attach(pid)
+            else:
+                pid = await self.init.start()
             self.started_at_ns = time.time_ns()
             return pid
 
@@ -199,8 +209,8 @@ class Container:
             NotFound: it has ended.
         """
         process = self.process(exec_id)
-        if process is not self.init:
-            process.send_signal(number)
+        if isinstance(process, ExecProcess):
+            await process.kill(self.driver, number)
         elif all_processes:
             await self._kill_all(number)
         else:
@@ -210,12 +220,22 @@ class Container:
 
     async def pids(self) -> dict[int, str]:
         """Every process of the container by its pid on the host, with the id of the exec where it is one."""
-        ids = {process.pid: name for name, process in self.execs.items() if process.exit is None and process.pid}
+        ids = {
+            process.pid: name for name, process in self.execs.items() if process.exit is None and process.pid
+        }
         if self.init.state is State.STOPPED:
             return {}
         if self.driver.waits_by_command:
             return {pid: ids.get(pid, "") for pid in (self.pid, *ids)}
         return {pid: ids.get(pid, "") for pid in self.group.pids() or (self.pid, *ids)}
+
+    async def statistics(self) -> Statistics:
+        """What the container uses, from the files of its cgroup.
+
+        Raises:
+            NotFound: it has no cgroup, or its cgroup is gone.
+        """
+        return self.group.statistics()
 
     async def pause(self) -> None:
         """Every process of the container is frozen.
@@ -259,14 +279,16 @@ class Container:
             if not self.group.apply(resources):
                 await self.driver.update(self.id, to_json(resources))
 
-    async def checkpoint(self, path: str) -> None:
-        """The container's state is an image below ``path``.
+    async def checkpoint(self, options: CheckpointOptions) -> None:
+        """The container's state is an image in ``options.image_path``; it has ended unless ``leave_running``.
 
         Raises:
-            Unimplemented: as yet.
+            FailedPrecondition: it is not running.
+            ShimError: the runtime could not.
         """
-        self.init.machine.check("checkpoint")
-        raise Unimplemented(f"checkpoint of container {self.id} into {path}")
+        async with self._lock:
+            self.init.machine.check("checkpoint")
+            await self.driver.checkpoint(self.id, options)
 
     def resize(self, size: Winsize, exec_id: str = "") -> None:
         """A terminal has ``size``, now or as soon as there is one."""
@@ -290,8 +312,8 @@ class Container:
                 process.forget()
         self.execs.clear()
         await self.group.remove()
-        if unmount_tree(str(self.bundle.rootfs)):
-            _log.warning("container %s: rootfs was busy and is detached", self.id)
+        if self._mounted:
+            await _unmount(self.bundle)
         self.init.forget()
 
     async def _kill_all(self, number: int) -> None:
@@ -324,6 +346,12 @@ class Container:
         except (ShimError, OSError) as error:
             _log.warning("container %s: its exit could not be written down: %s", self.id, error)
         self.init.settle(ended)
+
+
+async def _unmount(bundle: Bundle) -> None:
+    # In a thread: unmounting may wait for a disk, or for a process that is just ending.
+    if busy := await asyncio.to_thread(unmount_tree, str(bundle.rootfs)):
+        _log.warning("%s was busy and is detached", ", ".join(busy))
 
 
 def _with_configuration(bundle: Bundle, spec: Spec, group: ControlGroup, limits: dict[str, object]) -> Spec:

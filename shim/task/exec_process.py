@@ -30,6 +30,7 @@ class ExecProcess(TaskProcess):
     def __init__(self, container_id: str, exec_id: str, spec: Json, io: ProcessIO) -> None:
         super().__init__(exec_id, f"process {exec_id} of container {container_id}", io)
         self._container_id = container_id
+        self._inside_pid: int | None = None
         self._spec = {**spec, "terminal": io.streams.terminal}
 
     async def start(self, shop: Workshop, driver: Driver, bundle: Bundle) -> int:
@@ -44,7 +45,7 @@ class ExecProcess(TaskProcess):
             await self.io.open()
             file.write_bytes(to_json(self._spec))
             with shop.reaper.window() as window:
-                await driver.exec(
+                self._inside_pid = await driver.exec(
                     self._container_id,
                     str(file),
                     stdio_fds=self.io.runtime_fds,
@@ -64,6 +65,19 @@ class ExecProcess(TaskProcess):
         self.machine.move(State.RUNNING)
         self.child.on_exit(self._ended)
         return self.pid
+
+    async def kill(self, driver: Driver, number: int) -> None:
+        """Signal the process, also where it lives in a sandbox.
+
+        Raises:
+            FailedPrecondition: it has not been started.
+            NotFound: it has ended.
+        """
+        if self._inside_pid is None:
+            self.send_signal(number)
+        else:
+            self.machine.check("kill")
+            await driver.kill_process(self._container_id, self._inside_pid, number)
 
     async def delete(self) -> Exit | None:
         """Its streams are drained and closed, and it is forgotten; returns its exit, None when it never ran.
@@ -88,4 +102,3 @@ class ExecProcess(TaskProcess):
     def _ended(self, ended: Exit) -> None:
         self.io.process_ended()
         self.settle(ended)
-

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shim.process import Exit
-    from shim.runtime import Driver
+    from shim.runtime import CheckpointOptions, Driver
     from shim.stdio import ProcessIO
     from shim.task.bundle import Bundle
     from shim.task.workshop import Workshop
@@ -33,11 +33,24 @@ _log = logging.getLogger(__name__)
 class InitProcess(TaskProcess):
     """Created and started by the OCI runtime; ``ended`` is called once, in the loop's thread, with its exit."""
 
-    def __init__(self, container_id: str, io: ProcessIO, driver: Driver, ended: Callable[[Exit], None]) -> None:
+    def __init__(
+        self,
+        container_id: str,
+        io: ProcessIO,
+        driver: Driver,
+        ended: Callable[[Exit], None],
+        restore_from: CheckpointOptions | None = None,
+    ) -> None:
         super().__init__(container_id, f"container {container_id}", io)
         self._driver = driver
         self._ended = ended
+        self._restore_from = restore_from
         self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def restores(self) -> bool:
+        """Whether Start restores a checkpoint: until then there is no process."""
+        return self._restore_from is not None
 
     async def create(self, shop: Workshop, bundle: Bundle) -> None:
         """The runtime has made the container; its init waits for Start.
@@ -45,24 +58,56 @@ class InitProcess(TaskProcess):
         Raises:
             ShimError: it could not; nothing of it is left.
         """
+        if self.restores:
+            return
         async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.io.close)
-            await self.io.open()
             undo.push_async_callback(self._uncreate)
-            with shop.reaper.window() as window:
-                await self._driver.create(
-                    self.id,
-                    str(bundle.path),
-                    stdio_fds=self.io.runtime_fds,
-                    pid_file=str(bundle.pid_file("init")),
-                    console_socket=self.io.console_socket,
-                )
-                self.child = window.adopt(bundle.read_pid("init"))
-            self.pid = self.child.pid
-            await self.io.started()
+            await self._make(shop, bundle)
             undo.pop_all()
-        if not self._driver.waits_by_command:
+        self._watch_child()
+
+    async def _make(self, shop: Workshop, bundle: Bundle) -> None:
+        await self.io.open()
+        with shop.reaper.window() as window:
+            pid_file, console = str(bundle.pid_file("init")), self.io.console_socket
+            fds, place = self.io.runtime_fds, str(bundle.path)
+            if self._restore_from is None:
+                await self._driver.create(
+                    self.id, place, stdio_fds=fds, pid_file=pid_file, console_socket=console
+                )
+            else:
+                await self._driver.restore(
+                    self.id,
+                    place,
+                    self._restore_from,
+                    stdio_fds=fds,
+                    pid_file=pid_file,
+                    console_socket=console,
+                )
+            self.child = window.adopt(bundle.read_pid("init"))
+        self.pid = self.child.pid
+        await self.io.started()
+
+    def _watch_child(self) -> None:
+        if self.child is not None and not self._driver.waits_by_command:
             self.child.on_exit(self._end)
+
+    async def restore(self, shop: Workshop, bundle: Bundle) -> int:
+        """The container runs as it was when its checkpoint was written; returns its pid.
+
+        Raises:
+            ShimError: the runtime could not restore it; nothing of it is left, and Start can be tried again.
+        """
+        self.machine.check("start")
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._uncreate)
+            await self._make(shop, bundle)
+            undo.pop_all()
+        self._restore_from = None
+        self.machine.move(State.RUNNING)
+        self._watch_child()
+        self._watch_command()
+        return self.pid
 
     async def start(self) -> int:
         """The container's own program runs; returns its pid.
@@ -79,8 +124,7 @@ class InitProcess(TaskProcess):
         # It may have run and ended while the runtime was still returning.
         if self.state is State.CREATED:
             self.machine.move(State.RUNNING)
-        if self._driver.waits_by_command:
-            self._watch = asyncio.create_task(self._wait_by_command())
+        self._watch_command()
         return self.pid
 
     async def kill(self, number: int) -> None:
@@ -108,13 +152,18 @@ class InitProcess(TaskProcess):
             ShimError: the runtime could not.
         """
         self.machine.check("delete")
-        with suppress(NotFound):
-            await self._driver.delete(self.id, force=self.state is State.CREATED)
+        if not self.restores:
+            with suppress(NotFound):
+                await self._driver.delete(self.id, force=self.state is State.CREATED)
         if self.exit is not None:
             await self.io.drain()
         await self.io.close()
         if self._watch is not None:
             self._watch.cancel()
+
+    def _watch_command(self) -> None:
+        if self._driver.waits_by_command:
+            self._watch = asyncio.create_task(self._wait_by_command())
 
     def _end(self, ended: Exit) -> None:
         if self.exit is None:
@@ -148,3 +197,5 @@ class InitProcess(TaskProcess):
             with suppress(ProcessLookupError):
                 self.child.send_signal(signal.SIGKILL)
             self.child.close()
+            self.child = None
+        await self.io.close()

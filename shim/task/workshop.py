@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from shim.stdio import Copier
 
 if TYPE_CHECKING:
-    from shim.cgroup import Hierarchy, OomWatcher
+    from shim.cgroup.events import OomWatcher
+    from shim.cgroup.hierarchy import Hierarchy
     from shim.config import Config
     from shim.process import Reaper
 

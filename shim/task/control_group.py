@@ -1,0 +1,164 @@
+"""The cgroup of one container: where it is, who makes it, what it says.
+
+Two cases, decided once from the host and the configuration:
+
+- cgroup v2 (``ours``): the shim makes the group and writes its limits before the runtime runs, and removes it at the end.
+  The runtime gets the group's path; it finds the group made, and sets the same limits again.
+- systemd driver, or v1 controllers: the runtime makes the group and gets the limits through config.json. The log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from shim.cgroup.accounting import group_of
+from shim.cgroup.group import Group, clean_path
+from shim.cgroup.legacy_stats import Stats as LegacyStats
+from shim.cgroup.limits import controllers_of, plan
+from shim.cgroup.stats import Stats
+from shim.errors import NotFound
+from shim.oci.spec import with_cgroups_path
+
+if TYPE_CHECKING:
+    from shim.cgroup.accounting import Accounting
+    from shim.config import Config
+    from shim.oci.spec import Spec
+    from shim.task.workshop import Workshop
+
+__all__ = ["ControlGroup", "Statistics"]
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_PARENT = "/ocishim"
+_REMOVE_S = 10.0
+
+Statistics: TypeAlias = Stats | LegacyStats
+
+
+class ControlGroup:
+    """The group of one container; ``path`` is its cgroupsPath, empty when the runtime chooses."""
+
+    def __init__(self, shop: Workshop, container_id: str, path: str, *, systemd: bool) -> None:
+        self.path = path
+        self.unified = shop.hierarchy.mode == "unified"
+        self.ours = self.unified and not systemd
+        self._shop = shop
+        self._id = container_id
+        self._group: Accounting | None = None
+        self._watched = False
+
+    @classmethod
+    def plan(cls, shop: Workshop, config: Config, spec: Spec, container_id: str) -> ControlGroup:
+        """Where the group will be. Nothing is made yet.
+
+        Raises:
+            InvalidArgument: the path is not a cgroup path.
+        """
+        if config.systemd_cgroup:
+            return cls(shop, container_id, spec.cgroups_path, systemd=True)
+        if config.cgroup_parent:
+            path = f"{config.cgroup_parent}/{container_id}"
+        else:
+            path = spec.cgroups_path or f"{_DEFAULT_PARENT}/{container_id}"
+        return cls(shop, container_id, clean_path(path), systemd=False)
+
+    def rewrite(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """config.json with this group's path; itself when that stands there already."""
+        if not self.path or (raw.get("linux") or {}).get("cgroupsPath") == self.path:
+            return raw
+        return with_cgroups_path(raw, self.path)
+
+    def create(self, resources: dict[str, Any]) -> None:
+        """The group exists with these limits, if it is ours to make.
+
+        Raises:
+            FailedPrecondition: no controller for a limit, or a group above that can have none below it.
+            InvalidArgument: a limit is not valid.
+            ShimError: the kernel refused; nothing is left.
+        """
+        limited = {key: value for key, value in resources.items() if key != "devices" and value}
+        if self.ours:
+            writes = plan(resources)
+            self._group = Group.create(self._shop.hierarchy, self.path, controllers_of(writes))
+            self._group.apply(writes)
+        elif limited:
+            _log.info(
+                "limits on %s for container %s go to the OCI runtime: %s",
+                ", ".join(sorted(limited)),
+                self._id,
+                self._shop.hierarchy.describe(),
+            )
+
+    def attach(self, pid: int) -> None:
+        """Look where the created init is, and watch for out-of-memory kills from now on."""
+        if not self.ours:
+            with suppress(NotFound):
+                self._group = group_of(pid, self._shop.hierarchy)
+        if self._group is not None:
+            self._watched = self._shop.oom.add(self._id, self._group, self._oom)
+
+    def oom_killed(self) -> bool:
+        """Whether the kernel killed for want of memory in here; read for the last time, and the watch ends."""
+        if not self._watched:
+            return False
+        self._watched = False
+        return self._shop.oom.remove(self._id) > 0
+
+    def pids(self) -> list[int]:
+        """The processes in it; empty when there is no group of its own."""
+        return self._group.pids() if self._group is not None else []
+
+    def kill_all(self, number: int) -> bool:
+        """Every process in it was sent the signal; False when there is no group to look into."""
+        if self._group is None:
+            return False
+        if number == signal.SIGKILL:
+            self._group.kill()
+            return True
+        for pid in self._group.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return True
+
+    def apply(self, resources: dict[str, Any]) -> bool:
+        """The limits hold from now on; False when the runtime has to set them."""
+        if self.ours and isinstance(self._group, Group):
+            self._group.apply(plan(resources))
+            return True
+        return False
+
+    def statistics(self) -> Statistics:
+        """What it has used.
+
+        Raises:
+            NotFound: there is no group.
+        """
+        if self._group is None:
+            raise NotFound(f"cgroup of container {self._id} does not exist")
+        return self._group.stats()
+
+    async def remove(self) -> None:
+        """The group is gone, if it was ours; what still ran in it is killed.
+
+        Raises:
+            DeadlineExceeded: something in it does not die.
+        """
+        self.oom_killed()
+        if self.ours and isinstance(self._group, Group):
+            await self._group.aremove(_REMOVE_S)
+        self._group = None
+
+    def describe(self) -> dict[str, Any]:
+        """Mode and path, for whoever asks the shim."""
+        return {
+            "mode": self._shop.hierarchy.mode,
+            "path": self.path,
+            "limits": "shim" if self.ours else "runtime",
+        }
+
+    def _oom(self, kills: int) -> None:
+        _log.warning("container %s: out of memory, %d process(es) killed", self._id, kills)
