@@ -1,0 +1,91 @@
+"""`enter` and `guest` pass on what they are given and what comes back, and leave nothing running."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import bed
+
+HERE = Path(__file__).resolve().parent
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def newer_root() -> str:
+    root = subprocess.run(
+        [HERE / "build-root", "--where"], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout.strip()
+    bed.need(Path(root).is_dir(), "the newer root is not built: make bed")
+    return root
+
+
+@pytest.fixture(params=["enter", "guest"])
+def inside(request, newer_root, tmp_path):
+    """Runs a shell script inside, its arguments untouched, in a folder below /tmp."""
+
+    def run(script, *args, **env):
+        command = [HERE / request.param, newer_root, "bash", "-c", script, "_", *args]
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_arguments_environment_folder_and_exit_status_pass_through(inside, tmp_path):
+    script = 'printf "%s|" "$@" "$VALUE" "$PWD" "$(cat marker)"; touch made; exit 7'
+    (tmp_path / "marker").write_text("of the host")
+    result = inside(script, "two  words", "it's", "", "$HOME", VALUE="a\nb")
+    assert result.stdout == f"two  words|it's||$HOME|a\nb|{tmp_path}|of the host|"
+    assert (result.stderr, result.returncode) == ("", 7)
+    assert (tmp_path / "made").exists()
+
+
+def test_long_output_arrives_whole(inside):
+    assert inside("seq 200000").stdout == "".join(f"{n}\n" for n in range(1, 200001))
+
+
+def test_the_root_is_read_only_and_run_and_tmp_are_fresh(inside):
+    result = inside(
+        "! touch /usr/x && ls -A /run /tmp && mkfifo /run/fifo /tmp/fifo && cat /etc/debian_version"
+    )
+    assert "Read-only" in result.stdout + result.stderr
+    assert result.returncode == 0
+
+
+def test_mounts_of_the_inside_do_not_show_outside(inside, newer_root):
+    assert inside("mount -t tmpfs none /mnt").returncode == 0
+    assert newer_root not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_the_guest_has_cgroup_v2(newer_root, tmp_path):
+    script = "cat /sys/fs/cgroup/cgroup.controllers"
+    result = subprocess.run(
+        [HERE / "guest", newer_root, "sh", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, check=True
+    )
+    assert {b"cpu", b"io", b"memory", b"pids"} <= set(result.stdout.split())
+
+
+def test_a_guest_that_hangs_is_killed_whole(newer_root, tmp_path, leaks):
+    command = [HERE / "guest", newer_root, "sleep", "1000"]
+    env = {**os.environ, "GUEST_TIMEOUT": "3"}
+    result = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stderr) == (124, "guest: killed after 3 s\n")
+
+
+def test_a_guest_whose_command_shuts_it_down_has_failed(newer_root, tmp_path):
+    command = [HERE / "guest", newer_root, "sh", "-c", "echo o > /proc/sysrq-trigger; sleep 60"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (125, "guest: ended before the command did\n")
