@@ -18,8 +18,8 @@ ffi.cdef((HERE / "native.cdef.h").read_text(encoding="utf-8"))
 ffi.set_source(
     "shim._ffi",
     '#include "native.h"',
-    sources=["native/spawn.c", "native/relay.c"],
-    depends=["native/native.h", "native/native.cdef.h"],
+    sources=["native/spawn.c", "native/stream.c", "native/relay.c"],
+    depends=["native/native.h", "native/native.cdef.h", "native/stream.h"],
     include_dirs=["native"],
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-pthread"],
     extra_link_args=["-pthread"],

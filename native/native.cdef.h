@@ -17,13 +17,14 @@ typedef struct {
 typedef struct {
     int pid;
     int pidfd;
-    const char *failed; /* the step that failed: "clone", "setsid", "prctl", "cgroup", "chdir", "fds", "execve" */
+    const char *failed; /* the system call that failed, or "cgroup.procs"; NULL when none did */
 } spawn_result;
 
 int ocishim_spawn(const spawn_request *request, spawn_result *result);
 
 typedef struct relay relay;
 
+enum { RELAY_FINISH = 1, RELAY_CANCEL = 2 };
 enum { RELAY_STALLED = 1, RELAY_DROPPED = 2, RELAY_RESUMED = 4, RELAY_END = 8 };
 
 typedef struct {
@@ -37,8 +38,7 @@ typedef struct {
 int relay_new(int64_t give_up_ms, relay **result);
 int relay_fileno(const relay *r);
 int64_t relay_add(relay *r, int source_fd, int sink_fd, const char *eof, size_t eof_len, int pty);
-void relay_finish(relay *r, uint64_t stream);
-void relay_cancel(relay *r, uint64_t stream);
-int64_t relay_pending(relay *r, uint64_t stream);
+void relay_command(relay *r, uint64_t stream, int command);
+uint64_t relay_pending(relay *r, uint64_t stream);
 size_t relay_poll(relay *r, relay_event *events, size_t room);
 void relay_close(relay *r);

@@ -162,11 +162,11 @@ class Relay:
         Nothing happens when it has ended already. Waits neither here nor for more input, but the sink may take its
         time: cancel() bounds that.
         """
-        lib.relay_finish(self._open(), stream)
+        lib.relay_command(self._open(), stream, lib.RELAY_FINISH)
 
     def cancel(self, stream: int) -> None:
         """The stream ends at once; what was not written, in the source too, counts as dropped."""
-        lib.relay_cancel(self._open(), stream)
+        lib.relay_command(self._open(), stream, lib.RELAY_CANCEL)
 
     def pending(self, stream: int) -> int:
         """Bytes taken from the source and not yet written; 0 for a stream that has ended."""
