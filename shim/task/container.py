@@ -106,7 +106,7 @@ class Container:
         validate_id(request.id)
         bundle = Bundle(Path(request.bundle))
         spec = bundle.load_spec()
-        driver = driver_for(request.config, shop.namespace, shop.reaper)
+        driver = await driver_for(request.config, shop.namespace, shop.reaper)
         async with AsyncExitStack() as undo:
             if request.rootfs:
                 undo.push_async_callback(_unmount, bundle)

@@ -1,33 +1,29 @@
 """The first process of a container. Its end is the container's end.
 
-For runc and crun the init is a process of this host, a child of ours through the subreaper, and its exit is its own. For
-gVisor the host only sees the sandbox; the exit of the container inside comes from the runtime's ``wait`` command.
+The runtime that forked it has exited; it is a child of ours through the subreaper, and its exit is the container's. For
+gVisor the host sees the sandbox only, which exits as the init inside it does.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import signal
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shim.errors import NotFound, ShimError
+from shim.errors import AlreadyExists, NotFound, ShimError
 from shim.task.process import TaskProcess
 from shim.task.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shim.process import Exit
+    from shim.process import Child, Exit
     from shim.runtime import CheckpointOptions, Driver
     from shim.stdio import ProcessIO
     from shim.task.bundle import Bundle
     from shim.task.workshop import Workshop
 
 __all__ = ["InitProcess"]
-
-_log = logging.getLogger(__name__)
 
 
 class InitProcess(TaskProcess):
@@ -45,7 +41,6 @@ class InitProcess(TaskProcess):
         self._driver = driver
         self._ended = ended
         self._restore_from = restore_from
-        self._watch: asyncio.Task[None] | None = None
 
     @property
     def restores(self) -> bool:
@@ -58,39 +53,42 @@ class InitProcess(TaskProcess):
         Raises:
             ShimError: it could not; nothing of it is left.
         """
-        if self.restores:
-            return
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._uncreate)
-            await self._make(shop, bundle)
-            undo.pop_all()
-        self._watch_child()
+        if not self.restores:
+            child = await self._make(shop, bundle)
+            child.on_exit(self._end)
 
-    async def _make(self, shop: Workshop, bundle: Bundle) -> None:
-        await self.io.open()
+    async def _make(self, shop: Workshop, bundle: Bundle) -> Child:
+        try:
+            await self.io.open()
+            try:
+                return await self._run_runtime(shop, bundle)
+            except AlreadyExists:
+                # The id is a container of somebody else's: there is nothing of ours to undo.
+                raise
+            except BaseException:
+                await self._uncreate()
+                raise
+        except BaseException:
+            await self.io.close()
+            raise
+
+    async def _run_runtime(self, shop: Workshop, bundle: Bundle) -> Child:
+        pid_file, console = str(bundle.pid_file("init")), self.io.console_socket
+        fds, place = self.io.runtime_fds, str(bundle.path)
         with shop.reaper.window() as window:
-            pid_file, console = str(bundle.pid_file("init")), self.io.console_socket
-            fds, place = self.io.runtime_fds, str(bundle.path)
             if self._restore_from is None:
                 await self._driver.create(
                     self.id, place, stdio_fds=fds, pid_file=pid_file, console_socket=console
                 )
             else:
+                image = self._restore_from
                 await self._driver.restore(
-                    self.id,
-                    place,
-                    self._restore_from,
-                    stdio_fds=fds,
-                    pid_file=pid_file,
-                    console_socket=console,
+                    self.id, place, image, stdio_fds=fds, pid_file=pid_file, console_socket=console
                 )
-            self.child = window.adopt(bundle.read_pid("init"))
-        self.pid = self.child.pid
+            self.child = child = window.adopt(bundle.read_pid("init"))
+        self.pid = child.pid
         await self.io.started()
-
-    def _watch_child(self) -> None:
-        if self.child is not None and not self._driver.waits_by_command:
-            self.child.on_exit(self._end)
+        return child
 
     async def restore(self, shop: Workshop, bundle: Bundle) -> int:
         """The container runs as it was when its checkpoint was written; returns its pid.
@@ -99,14 +97,10 @@ class InitProcess(TaskProcess):
             ShimError: the runtime could not restore it; nothing of it is left, and Start can be tried again.
         """
         self.machine.check("start")
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._uncreate)
-            await self._make(shop, bundle)
-            undo.pop_all()
+        child = await self._make(shop, bundle)
         self._restore_from = None
         self.machine.move(State.RUNNING)
-        self._watch_child()
-        self._watch_command()
+        child.on_exit(self._end)
         return self.pid
 
     async def start(self) -> int:
@@ -119,12 +113,11 @@ class InitProcess(TaskProcess):
         try:
             await self._driver.start(self.id)
         except ShimError:
-            await self._end_after_failed_start()
+            self._end_after_failed_start()
             raise
         # It may have run and ended while the runtime was still returning.
         if self.state is State.CREATED:
             self.machine.move(State.RUNNING)
-        self._watch_command()
         return self.pid
 
     async def kill(self, number: int) -> None:
@@ -140,7 +133,6 @@ class InitProcess(TaskProcess):
         elif self.state is State.CREATED and number == signal.SIGKILL:
             # gVisor takes no signals for a container that has not been started: its sandbox is what can be killed.
             self.send_signal(number)
-            await self._end_with_child()
         else:
             await self._driver.kill(self.id, number)
 
@@ -158,37 +150,17 @@ class InitProcess(TaskProcess):
         if self.exit is not None:
             await self.io.drain()
         await self.io.close()
-        if self._watch is not None:
-            self._watch.cancel()
-
-    def _watch_command(self) -> None:
-        if self._driver.waits_by_command:
-            self._watch = asyncio.create_task(self._wait_by_command())
 
     def _end(self, ended: Exit) -> None:
         if self.exit is None:
             self.io.process_ended()
             self._ended(ended)
 
-    async def _wait_by_command(self) -> None:
-        try:
-            ended = await self._driver.wait(self.id)
-        except (ShimError, OSError) as error:
-            _log.warning("waiting for container %s failed, its sandbox is waited for: %s", self.id, error)
-            await self._end_with_child()
-        else:
-            self._end(ended)
-
-    async def _end_with_child(self) -> None:
-        if self.child is not None:
-            self._end(await self.child.wait())
-
-    async def _end_after_failed_start(self) -> None:
+    def _end_after_failed_start(self) -> None:
         # runc kills the init that it cannot start; gVisor leaves a sandbox that can never run.
         if self._driver.waits_by_command and self.child is not None:
             with suppress(ProcessLookupError):
                 self.child.send_signal(signal.SIGKILL)
-            await self._end_with_child()
 
     async def _uncreate(self) -> None:
         with suppress(ShimError):
@@ -198,4 +170,3 @@ class InitProcess(TaskProcess):
                 self.child.send_signal(signal.SIGKILL)
             self.child.close()
             self.child = None
-        await self.io.close()
