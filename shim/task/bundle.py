@@ -41,6 +41,11 @@ class Bundle:
         """The init's exit, written before anybody is told of it, for whoever deletes after our death."""
         return self.path / "exit.json"
 
+    @property
+    def container_record(self) -> Path:
+        """What is needed to clear the container away without its shim; see ``remains``."""
+        return self.path / "container.json"
+
     def pid_file(self, name: str) -> Path:
         """Where the runtime writes the pid of a process."""
         return self.path / f"{name}.pid"

@@ -29,6 +29,7 @@ from shim.task.bundle import Bundle, limits_of, short_directory
 from shim.task.control_group import ControlGroup
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
+from shim.task.remains import forget, remember
 from shim.task.states import State
 
 if TYPE_CHECKING:
@@ -111,10 +112,12 @@ class Container:
             if request.rootfs:
                 undo.push_async_callback(_unmount, bundle)
                 bundle.rootfs.mkdir(mode=0o711, exist_ok=True)
-                mount_all(request.rootfs, str(bundle.rootfs))
+                await asyncio.to_thread(mount_all, request.rootfs, str(bundle.rootfs))
             bundle.check_rootfs(spec)
             group = ControlGroup.plan(shop, request.config, spec, request.id)
             spec = _with_configuration(bundle, spec, group, limits_of(request.config))
+            undo.callback(forget, bundle)
+            remember(bundle, request.id, shop.namespace, request.config, group.path)
             undo.push_async_callback(group.remove)
             group.create(spec.resources)
             container = cls(shop, request, spec, driver, group)
@@ -314,6 +317,7 @@ class Container:
         await self.group.remove()
         if self._mounted:
             await _unmount(self.bundle)
+        forget(self.bundle)
         self.init.forget()
 
     async def _kill_all(self, number: int) -> None:

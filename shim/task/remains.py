@@ -1,0 +1,96 @@
+"""What a shim leaves when it is killed, and how to clear it away from disk alone.
+
+Create writes ``container.json`` into the bundle before the runtime makes anything: whoever comes later knows from it which
+runtime, which state directory and which cgroup. Clearing away works twice, and when there is nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shim.cgroup.group import Group
+from shim.config import Config
+from shim.errors import NotFound, ShimError
+from shim.linux.mounts import unmount_tree
+from shim.process import Exit
+from shim.runtime import driver_for
+from shim.store import records
+
+if TYPE_CHECKING:
+    from shim.cgroup.hierarchy import Hierarchy
+    from shim.process import Reaper
+    from shim.task.bundle import Bundle
+
+__all__ = ["Remains", "clear", "forget", "remember"]
+
+_log = logging.getLogger(__name__)
+
+_KILLED = 137
+_REMOVE_S = 5.0
+_FIELDS = ("state_root", "runtime", "runtime_root", "systemd_cgroup", "platform", "runsc_config")
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """How the container ended: as it was written down, else killed, now."""
+
+    exit: Exit
+    oom_killed: bool
+
+
+def remember(bundle: Bundle, container_id: str, namespace: str, config: Config, cgroup_path: str) -> None:
+    """Write down what ``clear`` will need."""
+    settings = {name: getattr(config, name) for name in _FIELDS}
+    record = {"id": container_id, "namespace": namespace, "cgroup_path": cgroup_path, "config": settings}
+    records.save(bundle.container_record, record)
+
+
+def forget(bundle: Bundle) -> None:
+    """Nothing is left to clear away."""
+    records.delete(bundle.container_record)
+
+
+async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains:
+    """No process, cgroup, mount or runtime state of the container is left; its files stay.
+
+    Raises:
+        ShimError: something could not be removed; the rest was.
+    """
+    failure: ShimError | None = None
+    with suppress(NotFound):
+        record = records.load(bundle.container_record)
+        try:
+            await _clear_runtime(record, reaper)
+        except ShimError as error:
+            failure = error
+            _log.warning("container %s: the runtime could not delete it: %s", record["id"], error)
+        await _clear_cgroup(record, hierarchy)
+    for busy in unmount_tree(str(bundle.rootfs)):
+        _log.warning("%s was busy and is detached", busy)
+    if failure is not None:
+        raise failure
+    return _recorded_exit(bundle)
+
+
+async def _clear_runtime(record: dict[str, Any], reaper: Reaper) -> None:
+    driver = await driver_for(Config(**record["config"]), record["namespace"], reaper)
+    with suppress(NotFound):
+        await driver.delete(record["id"], force=True)
+
+
+async def _clear_cgroup(record: dict[str, Any], hierarchy: Hierarchy) -> None:
+    path, systemd = record["cgroup_path"], record["config"]["systemd_cgroup"]
+    if hierarchy.mode == "unified" and hierarchy.unified is not None and path and not systemd:
+        await Group(hierarchy.unified, path).aremove(_REMOVE_S)
+
+
+def _recorded_exit(bundle: Bundle) -> Remains:
+    try:
+        record = records.load(bundle.exit_record)
+    except ShimError:
+        return Remains(Exit(_KILLED, time.time_ns(), 9), oom_killed=False)
+    return Remains(Exit(record["status"], record["exited_at_ns"]), oom_killed=record["oom_killed"])
