@@ -1,0 +1,237 @@
+"""From a bundle to a container that waits for ``start``: what ``run`` and ``create`` have in common.
+
+Order: everything that can be wrong with the request is found out first, then the id is claimed, then the FIFOs, then
+the shim, then the container. ``launched`` takes all of it back, last made first, when the block that it guards raises;
+that is how a failed start, or ctrl-c before there is anything to signal, leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import tomli_w
+
+from shim.bootstrap.start import start_shim
+from shim.cli import removal
+from shim.cli.containers import Container, Containers, Record
+from shim.cli.fifos import Fifos, OpenFifos
+from shim.cli.shim_process import ShimProcess
+from shim.cli.task_client import NAMESPACE, Streams, Task
+from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError, Unavailable, from_os_error
+from shim.oci import spec as oci_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shim.cli.options import LaunchOptions
+    from shim.cli.signals import Signals
+    from shim.config import Config
+    from shim.oci.spec import Spec
+
+__all__ = ["Launched", "Request", "launched"]
+
+_FIFOS = "fifos"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be run, and how it is connected."""
+
+    bundle: Path
+    """Absolute."""
+    config: Config
+    id: str
+    """Empty: one is made up."""
+    terminal: bool
+    """Give it a terminal, also where config.json asks for none."""
+    interactive: bool
+    """Keep a stdin for it; a terminal always has one."""
+    log_file: str
+    """Where output goes; empty: to us in the foreground, else to a file in the container's directory."""
+    foreground: bool
+
+    @classmethod
+    def of(
+        cls, launch: LaunchOptions, config: Config, *, foreground: bool, auto_remove: bool = False
+    ) -> Request:
+        """What the command line asks for, on top of ``config``."""
+        return cls(
+            bundle=launch.bundle,
+            config=replace(config, **launch.overrides(), auto_remove=auto_remove),
+            id=launch.container_id or "",
+            terminal=launch.terminal,
+            interactive=launch.interactive,
+            log_file=launch.log_file or "",
+            foreground=foreground,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A container that waits for ``start``. ``launched`` closes ``task`` and ``fifos``."""
+
+    container: Container
+    record: Record
+    task: Task
+    pid: int
+    fifos: OpenFifos | None
+    keep: Callable[[], object]
+    """From this call on the container stays, whatever happens."""
+
+
+@contextmanager
+def launched(request: Request, signals: Signals) -> Iterator[Launched]:
+    """A container of which nothing is left when the block raises, unless it has called ``keep``.
+
+    Raises:
+        ShimError: it cannot be made. Says what to do where that is known.
+        Interrupted: one of ``signals`` came while it was made.
+    """
+    with ExitStack() as close, ExitStack() as undo:
+        spec = _read_spec(request.bundle)
+        log_file = _check_log_file(request.log_file, undo) if request.log_file else ""
+        container = _claim(Containers(request.config.state_root), request)
+        undo.callback(container.remove)
+        terminal = request.terminal or spec.terminal
+        if not request.foreground and not log_file:
+            log_file = str(container.directory / "output.log")
+        interactive = request.interactive or terminal
+        fifos = _make_fifos(container, interactive=interactive, terminal=terminal, to_file=bool(log_file))
+        opened = fifos.open(stdin=interactive) if fifos and request.foreground else None
+        if opened:
+            close.callback(opened.close)
+        _write_spec(container, spec, request.bundle, terminal=terminal)
+        started = start_shim(
+            state_root=request.config.state_root,
+            namespace=NAMESPACE,
+            id=container.id,
+            bundle=str(container.directory),
+            debug=request.config.debug,
+        )
+        shim = ShimProcess.of(started.pid)
+        record = Record(
+            id=container.id,
+            bundle=str(request.bundle),
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            address=started.address,
+            shim_pid=shim.pid,
+            shim_started=shim.started,
+            runtime=request.config.runtime,
+            terminal=terminal,
+            interactive=interactive,
+            log_file=log_file,
+            auto_remove=request.config.auto_remove,
+        )
+        undo.callback(_remove, container, shim)
+        container.save(record)
+        task = close.enter_context(container.connect())
+        with signals.interruptible(), _shim_log(container):
+            pid = task.create(
+                str(container.directory),
+                _streams(fifos, log_file),
+                _options(request.config),
+                terminal=terminal,
+            )
+        if opened:
+            opened.shim_is_connected()
+        yield Launched(container, record, task, pid, opened, keep=undo.pop_all)
+        undo.pop_all()
+
+
+def _read_spec(bundle: Path) -> Spec:
+    file = bundle / "config.json"
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        what = f"{file} does not exist" if bundle.is_dir() else f"bundle {bundle} does not exist"
+        raise NotFound(f"{what}; to write one: ocishim spec --bundle {bundle}") from None
+    except OSError as error:
+        raise from_os_error(error, f"{file} cannot be read") from error
+    spec = oci_spec.parse(data, str(file))
+    root = bundle / spec.root_path
+    if not root.is_dir():
+        raise NotFound(
+            f"root.path {spec.root_path!r} of {file} is no directory: {root}; put the root filesystem there"
+        )
+    return spec
+
+
+def _check_log_file(path: str, undo: ExitStack) -> str:
+    file = Path(path).absolute()
+    existed = file.exists()
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        raise from_os_error(error, f"log file {file} cannot be written") from error
+    if not existed:
+        undo.callback(file.unlink, missing_ok=True)
+    return str(file)
+
+
+def _claim(containers: Containers, request: Request) -> Container:
+    if request.id:
+        return containers.claim(request.id)
+    word = re.sub(r"[^A-Za-z0-9_.]+", "-", request.bundle.name).strip("-.")[:40] or "container"
+    while True:
+        with suppress(AlreadyExists):
+            return containers.claim(f"{word}-{os.urandom(3).hex()}")
+
+
+def _make_fifos(container: Container, *, interactive: bool, terminal: bool, to_file: bool) -> Fifos | None:
+    names = ["stdin"] if interactive else []
+    if not to_file:
+        names += ["stdout"] if terminal else ["stdout", "stderr"]
+    return Fifos.make(container.directory / _FIFOS, tuple(names)) if names else None
+
+
+def _streams(fifos: Fifos | None, log_file: str) -> Streams:
+    stdin = fifos.path("stdin") if fifos else ""
+    if log_file:
+        return Streams(stdin, f"file://{quote(log_file)}")
+    assert fifos is not None  # noqa: S101 - without a log file there is always one for stdout
+    return Streams(stdin, fifos.path("stdout"), fifos.path("stderr"))
+
+
+def _write_spec(container: Container, spec: Spec, bundle: Path, *, terminal: bool) -> None:
+    raw = oci_spec.with_absolute_paths(spec.raw, str(bundle))
+    raw = oci_spec.with_terminal(raw, terminal=terminal)
+    file = container.directory / "config.json"
+    try:
+        file.write_bytes(oci_spec.to_json(raw))
+    except OSError as error:
+        raise from_os_error(error, f"{file} cannot be written") from error
+
+
+def _options(config: Config) -> str:
+    # All fields, not only the changed ones: the shim begins with /etc's, and a default must be able to win over those.
+    # Our output FIFOs have their reader already, or never get one: nothing to wait for.
+    return tomli_w.dumps(asdict(replace(config, fifo_timeout=0.0)))
+
+
+@contextmanager
+def _shim_log(container: Container) -> Iterator[None]:
+    """A shim that dies at once has said why in its log, which is about to be removed."""
+    try:
+        yield
+    except Unavailable as error:
+        lines = (container.directory / "shim.log").read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it is empty")
+        raise FailedPrecondition(
+            f"the shim of container {container.id} died; the end of its log: {last}"
+        ) from error
+
+
+def _remove(container: Container, shim: ShimProcess) -> None:
+    try:
+        removal.remove(container, force=True)
+    except ShimError:
+        # The error that brought us here is the one to tell. What the runtime could not delete is left to it.
+        shim.kill()
+        container.remove()

@@ -1,0 +1,138 @@
+"""A verb's process in the foreground: streams, terminal and signals put together, and what to say at the end.
+
+``run``, ``start -a``, ``attach``, ``exec`` and ``logs -f`` differ in what they open and in what they do about a
+process that they leave; the loop is one.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shim.cli import exit_codes, output
+from shim.cli.detach import DetachKeys
+from shim.cli.foreground import End, Foreground, Outcome
+from shim.cli.log_file import LogOutput
+from shim.cli.streams import FifoOutput, Input, Sink
+from shim.cli.terminal import Terminal, raw
+from shim.errors import NotFound, ShimError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shim.cli.containers import Container
+    from shim.cli.fifos import OpenFifos
+    from shim.cli.signals import Signals
+    from shim.cli.streams import Output
+    from shim.cli.task_client import Pending, Task
+
+__all__ = ["Session", "conclude", "connect_terminal"]
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+def connect_terminal(task: Task, exec_id: str = "") -> None:
+    """The process's terminal has, or will have, the size of ours; nothing happens where we have none."""
+    if terminal := Terminal.find():
+        task.begin_resize(terminal.size(), exec_id).result()
+
+
+@dataclass(slots=True)
+class Session:
+    """What one process in the foreground needs. ``fifos`` stays the caller's to close."""
+
+    container: Container
+    task: Task
+    fifos: OpenFifos | None
+    terminal: bool
+    """Whether the process has a terminal."""
+    exec_id: str = ""
+    signals: Signals | None = None
+    log_file: str = ""
+    """Followed instead of output FIFOs."""
+    from_end: bool = False
+    detach_keys: bytes = b""
+    end_stdin: bool = True
+    finish: Callable[[], Pending] | None = None
+    sigpipe: bool = False
+
+    def run(self) -> Outcome:
+        """Be in the foreground until the process has ended, or is left alone.
+
+        Raises:
+            ShimError: the shim is gone without a word on how the process ended, or our own side failed.
+        """
+        with ExitStack() as stack:
+            if self.terminal and self.fifos and self.fifos.stdin:
+                stack.enter_context(raw(_STDIN))
+            loop = Foreground(
+                self.task,
+                self.exec_id,
+                self._outputs(),
+                signals=self.signals,
+                stdin=self._input(),
+                end_stdin=self.end_stdin,
+                terminal=Terminal.find() if self.terminal else None,
+                drained=self._drained if self.log_file else None,
+                finish=self.finish,
+                sigpipe=self.sigpipe,
+            )
+            try:
+                return loop.run()
+            except (Unavailable, NotFound):
+                # Whoever deleted the container, or killed its shim, was faster than our Wait.
+                ended = None if self.exec_id else self.container.exit_record()
+                if ended is None:
+                    raise
+                return Outcome(End.EXITED, ended.status)
+
+    def _outputs(self) -> list[Output]:
+        if self.log_file:
+            return [LogOutput(self.log_file, Sink(_STDOUT), from_end=self.from_end)]
+        outputs: list[Output] = []
+        if self.fifos and self.fifos.stdout:
+            outputs.append(FifoOutput(self.fifos.stdout, Sink(_STDOUT)))
+        if self.fifos and self.fifos.stderr:
+            outputs.append(FifoOutput(self.fifos.stderr, Sink(_STDERR)))
+        return outputs
+
+    def _input(self) -> Input | None:
+        if not self.fifos or not self.fifos.stdin:
+            return None
+        typed = self.terminal and os.isatty(_STDIN)
+        keys = DetachKeys(self.detach_keys) if typed and self.detach_keys else None
+        return Input(_STDIN, self.fifos.stdin, keys)
+
+    def _drained(self) -> bool:
+        try:
+            streams = self.task.inspect()["streams"]
+        except ShimError:
+            return True
+        return all(stream["ended"] for stream in streams if not stream["name"].endswith(" stdin"))
+
+
+def conclude(container: Container, task: Task, outcome: Outcome) -> int:
+    """The exit code for an outcome of a container that stays as it is; says what the user should know."""
+    if outcome.end is End.EXITED:
+        warn_if_out_of_memory(container.id, task)
+        return outcome.status
+    how = f"ocishim attach {container.id}"
+    if outcome.end is End.DETACHED:
+        output.warn(f"detached from container {container.id}, which goes on; to come back: {how}")
+        return 0
+    output.warn(f"nobody reads the output any more; container {container.id} goes on, to see it: {how}")
+    return exit_codes.PIPE_CLOSED
+
+
+def warn_if_out_of_memory(container_id: str, task: Task) -> None:
+    """One line on stderr, if that is why the container ended."""
+    try:
+        about = task.inspect()
+    except ShimError:
+        return
+    if about["oom_killed"]:
+        limit = about["limits"].get("memory", {}).get("limit")
+        bound = f" (limit {output.size(limit)})" if limit else ""
+        output.warn(f"container {container_id} was killed: out of memory{bound}")
