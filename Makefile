@@ -94,8 +94,8 @@ lint-packages:
 define pip-install
 @[ -x .venv/bin/pip ] || $(PYTHON) -m venv .venv
 @export PIP_DISABLE_PIP_VERSION_CHECK=1; \
-sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d , | xargs .venv/bin/pip install --quiet; \
-.venv/bin/pip install --quiet --no-build-isolation --editable '.$(1)'
+sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | tr -d , | xargs .venv/bin/pip install -qq; \
+.venv/bin/pip install -qq --no-build-isolation --editable '.$(1)'
 @mkdir -p .make && rm -f .make/runtime-* .make/dev-* .make/extension-* && touch $@ $(EXTENSION)
 endef
 
@@ -111,7 +111,7 @@ $(DEV): | packages
 $(EXTENSION): | $(RUNTIME)
 	@[ ! -e $@ ] || exit 0; \
 	echo "-- building the extension"; \
-	PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/pip install --quiet --no-build-isolation --no-deps --editable .; \
+	PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/pip install -qq --no-build-isolation --no-deps --editable .; \
 	rm -f .make/extension-* && touch $@
 
 bundles/rootfs: bundles/build-rootfs | packages
