@@ -3,8 +3,8 @@
 Two locks: each process has one for Start and Delete, and the container one for Pause, Resume and Update. None is held
 while answering State, Wait, Pids, Stats or Kill: those must work while a runtime hangs.
 
-Order at the end of the init: whatever it left behind is killed (unless the kernel did, with its pid namespace), execs end
-first, the OOM counter is read a last time, the record is on disk, then the exit is told.
+Order at the end of the init: whatever it left behind is killed (unless the kernel did, with its pid namespace), the OOM
+counter is read a last time, execs end first, the record is on disk, waiters are told, then everybody else.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from shim.oci.identifiers import validate_id
 from shim.oci.spec import to_json, with_resources
 from shim.runtime import driver_for
 from shim.stdio import IOSettings, ProcessIO, Streams
+from shim.task import events
 from shim.task.bundle import Bundle, limits_of, short_directory
 from shim.task.control_group import ControlGroup
 from shim.task.exec_process import ExecProcess
@@ -33,7 +34,7 @@ from shim.task.remains import forget, remember
 from shim.task.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from shim.config import Config
     from shim.linux.mounts import Mount
@@ -95,7 +96,7 @@ class Container:
         io = ProcessIO(request.id, request.streams, self._settings, shop.copier, shop.reaper)
         self.init = InitProcess(request.id, io, driver, self._init_ended, request.restore_from)
         self._lock = asyncio.Lock()
-        self._ending: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def create(cls, shop: Workshop, request: CreateRequest) -> Container:
@@ -123,8 +124,9 @@ class Container:
             container = cls(shop, request, spec, driver, group)
             await container.init.create(shop, bundle)
             if not container.init.restores:
-                group.attach(container.init.pid)
+                group.attach(container.init.pid, container._tell_oom)
             undo.pop_all()
+        container._tell_created(request)
         return container
 
     @property
@@ -159,13 +161,16 @@ class Container:
         async with process.lock:
             if isinstance(process, ExecProcess):
                 self._check_alive()
-                return await process.start(self._shop, self.driver, self.bundle)
+                pid = await process.start(self._shop, self.driver, self.bundle)
+                self._shop.publish(events.ExecStarted(self.id, exec_id, pid))
+                return pid
             if self.init.restores:
                 pid = await self.init.restore(self._shop, self.bundle)
-                self.group.attach(pid)
+                self.group.attach(pid, self._tell_oom)
             else:
                 pid = await self.init.start()
             self.started_at_ns = time.time_ns()
+            self._shop.publish(events.TaskStarted(self.id, pid))
             return pid
 
     def add_exec(self, exec_id: str, spec: bytes, streams: Streams) -> None:
@@ -182,7 +187,8 @@ class Container:
         self.init.machine.check("exec in")
         parsed = oci_process.parse(spec, f"process of exec {exec_id}")
         io = ProcessIO(f"{self.id}/{exec_id}", streams, self._settings, self._shop.copier, self._shop.reaper)
-        self.execs[exec_id] = ExecProcess(self.id, exec_id, parsed, io)
+        self.execs[exec_id] = ExecProcess(self.id, exec_id, parsed, io, self._exec_ended)
+        self._shop.publish(events.ExecAdded(self.id, exec_id))
 
     async def wait(self, exec_id: str = "") -> Exit:
         """The exit, once it is recorded."""
@@ -199,9 +205,12 @@ class Container:
         async with process.lock:
             if isinstance(process, ExecProcess):
                 ended = await process.delete()
+                self._tell_exit(process)
                 self.execs.pop(exec_id, None)
                 return process.pid, ended
             await self._delete_init()
+            self._tell_exit(process)
+            self._shop.publish(events.TaskDeleted(self.id, process.pid, process.exit))
             return process.pid, process.exit
 
     async def kill(self, number: int, exec_id: str = "", *, all_processes: bool = False) -> None:
@@ -257,6 +266,7 @@ class Container:
                 raise
             if self.init.state is State.PAUSING:
                 self.init.machine.move(State.PAUSED)
+            self._shop.publish(events.TaskPaused(self.id))
 
     async def resume(self) -> None:
         """Every process of the container runs again.
@@ -269,6 +279,7 @@ class Container:
             await self.driver.resume(self.id)
             if self.init.state is State.PAUSED:
                 self.init.machine.move(State.RUNNING)
+            self._shop.publish(events.TaskResumed(self.id))
 
     async def update(self, resources: dict[str, object]) -> None:
         """The limits in ``resources`` (a LinuxResources) hold from now on; others stay.
@@ -292,6 +303,7 @@ class Container:
         async with self._lock:
             self.init.machine.check("checkpoint")
             await self.driver.checkpoint(self.id, options)
+            self._shop.publish(events.TaskCheckpointed(self.id, options.image_path))
 
     def resize(self, size: Winsize, exec_id: str = "") -> None:
         """A terminal has ``size``, now or as soon as there is one."""
@@ -334,22 +346,59 @@ class Container:
                 await self.driver.resume(self.id)
 
     def _init_ended(self, ended: Exit) -> None:
-        self._ending = asyncio.create_task(self._settle_init(ended))
+        self._in_background(self._settle_init(ended))
+
+    def _exec_ended(self, process: ExecProcess) -> None:
+        self._in_background(self._tell_exit_after_start(process))
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
     async def _settle_init(self, ended: Exit) -> None:
         if self.spec.pid_namespace != "private" and not self.driver.waits_by_command:
             self.group.kill_all(signal.SIGKILL)
         self.oom_killed = self.group.oom_killed()
+        await self._execs_end()
+        try:
+            self.bundle.save_exit(ended, oom_killed=self.oom_killed)
+        except (ShimError, OSError) as error:
+            _log.warning("container %s: its exit could not be written down: %s", self.id, error)
+        if self.init.state is not State.DELETED:
+            self.init.settle(ended)
+            await self._tell_exit_after_start(self.init)
+
+    async def _execs_end(self) -> None:
+        # An exec that hangs in the kernel must not keep the container's end a secret.
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXECS_END_S):
                 for process in list(self.execs.values()):
                     if process.state is State.RUNNING:
                         await process.wait()
-        try:
-            self.bundle.save_exit(ended, oom_killed=self.oom_killed)
-        except (ShimError, OSError) as error:
-            _log.warning("container %s: its exit could not be written down: %s", self.id, error)
-        self.init.settle(ended)
+        for process in list(self.execs.values()):
+            self._tell_exit(process)
+
+    async def _tell_exit_after_start(self, process: TaskProcess) -> None:
+        # Start holds the lock until it has told of the start.
+        async with process.lock:
+            self._tell_exit(process)
+
+    def _tell_exit(self, process: TaskProcess) -> None:
+        if process.exit is not None and not process.exit_told:
+            process.exit_told = True
+            self._shop.publish(events.TaskExited(self.id, process.id, process.pid, process.exit))
+
+    def _tell_created(self, request: CreateRequest) -> None:
+        checkpoint = request.restore_from.image_path if request.restore_from else ""
+        self._shop.publish(
+            events.TaskCreated(
+                self.id, request.bundle, tuple(request.rootfs), request.streams, checkpoint, self.pid
+            )
+        )
+
+    def _tell_oom(self) -> None:
+        self._shop.publish(events.TaskOom(self.id))
 
 
 async def _unmount(bundle: Bundle) -> None:

@@ -24,6 +24,8 @@ from shim.errors import NotFound
 from shim.oci.spec import with_cgroups_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shim.cgroup.accounting import Accounting
     from shim.config import Config
     from shim.oci.spec import Spec
@@ -50,6 +52,8 @@ class ControlGroup:
         self._id = container_id
         self._group: Accounting | None = None
         self._watched = False
+        self._kills = 0
+        self._on_oom: Callable[[], None] = lambda: None
 
     @classmethod
     def plan(cls, shop: Workshop, config: Config, spec: Spec, container_id: str) -> ControlGroup:
@@ -93,8 +97,9 @@ class ControlGroup:
                 self._shop.hierarchy.describe(),
             )
 
-    def attach(self, pid: int) -> None:
-        """Look where the created init is, and watch for out-of-memory kills from now on."""
+    def attach(self, pid: int, on_oom: Callable[[], None]) -> None:
+        """Look where the created init is, and call ``on_oom`` for every out-of-memory kill from now on."""
+        self._on_oom = on_oom
         if not self.ours:
             with suppress(NotFound):
                 self._group = group_of(pid, self._shop.hierarchy)
@@ -106,7 +111,10 @@ class ControlGroup:
         if not self._watched:
             return False
         self._watched = False
-        return self._shop.oom.remove(self._id) > 0
+        kills = self._shop.oom.remove(self._id)
+        if kills > self._kills:
+            self._oom(kills - self._kills)
+        return kills > 0
 
     def pids(self) -> list[int]:
         """The processes in it; empty when there is no group of its own."""
@@ -161,4 +169,6 @@ class ControlGroup:
         }
 
     def _oom(self, kills: int) -> None:
+        self._kills += kills
         _log.warning("container %s: out of memory, %d process(es) killed", self._id, kills)
+        self._on_oom()

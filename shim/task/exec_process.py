@@ -13,6 +13,8 @@ from shim.task.process import TaskProcess
 from shim.task.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shim.oci.schema import Json
     from shim.runtime import Driver
     from shim.stdio import ProcessIO
@@ -27,9 +29,17 @@ _START_FAILED = 255
 class ExecProcess(TaskProcess):
     """Registered by Exec, run by Start; the container's init must be alive then."""
 
-    def __init__(self, container_id: str, exec_id: str, spec: Json, io: ProcessIO) -> None:
+    def __init__(
+        self,
+        container_id: str,
+        exec_id: str,
+        spec: Json,
+        io: ProcessIO,
+        told: Callable[[ExecProcess], None],
+    ) -> None:
         super().__init__(exec_id, f"process {exec_id} of container {container_id}", io)
         self._container_id = container_id
+        self._told = told
         self._inside_pid: int | None = None
         self._spec = {**spec, "terminal": io.streams.terminal}
 
@@ -97,8 +107,11 @@ class ExecProcess(TaskProcess):
             with suppress(ShimError, OSError):
                 self.child.send_signal(9)
         await self.io.close()
+        # Nobody is told of the exit of what never started.
+        self.exit_told = True
         self.settle(Exit(_START_FAILED, time.time_ns()))
 
     def _ended(self, ended: Exit) -> None:
         self.io.process_ended()
         self.settle(ended)
+        self._told(self)

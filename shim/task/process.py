@@ -41,6 +41,8 @@ class TaskProcess:
         self.io = io
         self.pid = 0
         self.exit: Exit | None = None
+        self.exit_told = False
+        """Whether the exit was published, which is done once, after the start was."""
         self.child: Child | None = None
         self.lock = asyncio.Lock()
         """Held by Start and Delete of this process, which run the OCI runtime. State, Wait, Kill never take it."""

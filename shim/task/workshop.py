@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 from shim.stdio import Copier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shim.cgroup.events import OomWatcher
     from shim.cgroup.hierarchy import Hierarchy
     from shim.config import Config
     from shim.process import Reaper
+    from shim.task.events import Event
 
 __all__ = ["Workshop"]
 
@@ -28,6 +31,8 @@ class Workshop:
     reaper: Reaper
     hierarchy: Hierarchy
     oom: OomWatcher
+    publish: Callable[[Event], None] = lambda _: None
+    """Takes each event, at once and in order; must not raise."""
     copier: Copier = field(default_factory=Copier)
 
     def close(self) -> None:
