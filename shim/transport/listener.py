@@ -1,8 +1,8 @@
 """Accepting connections, also when there are no descriptors left.
 
 asyncio's own accept loop answers EMFILE with a log line per pending connection and a traceback in each. Here the
-listening socket rests for RETRY_S, and the log has one line when the shortage begins and one when it is over. Clients
-wait in the kernel's queue in the meantime.
+listening socket rests for RETRY_S, and the log has one line when the shortage begins and one when nobody waits in the
+kernel's queue any more.
 
 Source: accept(2), unix(7).
 """
@@ -10,7 +10,6 @@ Source: accept(2), unix(7).
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +23,6 @@ RETRY_S: Final = 0.2
 
 # Connections taken per turn of the event loop, so that a storm of them does not hold up the calls.
 _BATCH: Final = 64
-
-_SHORTAGE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _log = logging.getLogger(__name__)
 
@@ -47,17 +44,20 @@ class Listener:
         for _ in range(_BATCH):
             try:
                 connection, _address = self._sock.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
+                self._caught_up()
                 return
+            except ConnectionAbortedError:
+                continue
             except OSError as error:
-                if error.errno not in _SHORTAGE:
-                    raise
                 self._rest(error)
                 return
-            if self._short:
-                self._short = False
-                _log.warning("accepting connections again")
             self._accepted(connection)
+
+    def _caught_up(self) -> None:
+        if self._short:
+            self._short = False
+            _log.warning("accepting connections again")
 
     def _rest(self, error: OSError) -> None:
         if not self._short:

@@ -249,7 +249,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def reply(self, stream_id: int, payload: bytes) -> None:
         """``payload``, a serialized Response, is on its way; dropped when there is nobody to take it."""
-        if self._transport is None:
+        if self._transport is None or self._transport.is_closing():
             return
         try:
             wire = self._machine.send_response(stream_id, payload)
