@@ -58,7 +58,7 @@ lint: lint-packages $(DEV) $(EXTENSION) ## style, types and shell scripts
 	@shellcheck --severity=warning $(SCRIPTS)
 
 bench: packages $(DEV) $(EXTENSION) bundles/rootfs ## measures, and prints what was measured
-	@.venv/bin/pytest benchmarks
+	@.venv/bin/pytest -q -p pytest_benchmark.plugin --override-ini python_files='bench_*.py' benchmarks
 
 proto: $(DEV) ## makes shim/proto/*_pb2.py and .pyi out of the .proto files
 	@echo "-- generating shim/proto"
