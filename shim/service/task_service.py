@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from shim import __version__
 from shim.errors import FailedPrecondition, InvalidArgument
@@ -26,6 +25,7 @@ from shim.proto.runc_options_pb2 import CheckpointOptions as WireCheckpointOptio
 from shim.proto.runc_options_pb2 import ProcessDetails
 from shim.proto.task_types_pb2 import ProcessInfo, Status
 from shim.runtime import CheckpointOptions
+from shim.service.event_messages import timestamp
 from shim.service.metrics import to_any
 from shim.service.options import with_options
 from shim.stdio import Streams
@@ -36,13 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shim.config import Config
-    from shim.process import Exit
     from shim.service.containers import Containers
     from shim.transport.calls import CallContext
 
 __all__ = ["TaskService"]
 
-_NANOS = 1_000_000_000
 _EMPTY = Empty()
 
 _STATUS = {
@@ -116,7 +114,7 @@ class TaskService:
         response = task.DeleteResponse(pid=pid)
         if ended is not None:
             response.exit_status = ended.status
-            response.exited_at.CopyFrom(_timestamp(ended))
+            response.exited_at.CopyFrom(timestamp(ended.exited_at_ns))
         return response
 
     async def exec(self, request: task.ExecProcessRequest, _: CallContext) -> Empty:
@@ -149,13 +147,13 @@ class TaskService:
         )
         if process.exit is not None:
             response.exit_status = process.exit.status
-            response.exited_at.CopyFrom(_timestamp(process.exit))
+            response.exited_at.CopyFrom(timestamp(process.exit.exited_at_ns))
         return response
 
     async def wait(self, request: task.WaitRequest, _: CallContext) -> task.WaitResponse:
         """The exit, once it is recorded."""
         ended = await self._containers.get(request.id).wait(request.exec_id)
-        return task.WaitResponse(exit_status=ended.status, exited_at=_timestamp(ended))
+        return task.WaitResponse(exit_status=ended.status, exited_at=timestamp(ended.exited_at_ns))
 
     async def kill(self, request: task.KillRequest, _: CallContext) -> Empty:
         """The signal is sent."""
@@ -222,11 +220,6 @@ class TaskService:
         """The shim ends when it has no containers, now or later."""
         self._containers.ask_shutdown()
         return _EMPTY
-
-
-def _timestamp(ended: Exit) -> Timestamp:
-    seconds, nanos = divmod(ended.exited_at_ns, _NANOS)
-    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def _process_info(pid: int, exec_id: str) -> ProcessInfo:
