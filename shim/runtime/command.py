@@ -1,0 +1,147 @@
+"""One call of an OCI runtime: started, watched, bounded in time and memory, cleaned up.
+
+* **Log.** Every call has a log of its own, so that concurrent calls cannot read each other's errors. It is a file in
+  memory, descriptor ``LOG_FD`` of the child: a full or read-only disk cannot hide the error text, and nothing has to be
+  removed. runsc's sandbox keeps it open for life and a container could make it log for ever, so the file is
+  sealed against growth when the call is over. (A pipe was rejected: a late writer in crun's init would die of SIGPIPE.)
+* **Standard streams.** With ``fds`` they are the container's and become its init's. All three runtimes then print
+  their error on the container's stderr as well as in the log: the bytes of a failed ``create`` or ``exec``
+  in that stream are never the container's, and a caller that starts to copy after success can drop them.
+* **Environment.** That of the shim without NOTIFY_SOCKET, which would make runc talk to the shim's systemd.
+* **Parent death.** The child gets SIGKILL when the *thread* that started it ends: this must be the loop's thread.
+* **Session.** The child leads a session of its own, so a terminal's Ctrl-C never reaches it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shim.errors import DeadlineExceeded, from_os_error
+from shim.linux.memfd import forbid_growth, memfd_create
+from shim.runtime.capture import Capture
+from shim.runtime.logs import last_words, records
+from shim.runtime.tree import kill_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shim.linux.fd import OwnedFd
+    from shim.process import Child, Exit, Reaper
+
+__all__ = ["LOG_PATH", "Result", "StdioFds", "run"]
+
+_log = logging.getLogger(__name__)
+
+LOG_FD = 3
+LOG_PATH = f"/proc/self/fd/{LOG_FD}"
+
+_STDOUT_BYTES = 16 << 20
+_STDERR_BYTES = 32 << 10
+_LOG_BYTES = 256 << 10
+
+# How long a process may take to disappear after SIGKILL; longer when it sits in an uninterruptible system call.
+_KILL_S = 2.0
+
+_LEVELS = {"warning": logging.WARNING, "error": logging.DEBUG}
+
+StdioFds = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a call ended and what it said. ``errors`` are the error-level messages of its log, in order."""
+
+    exit: Exit
+    stdout: bytes
+    stderr: bytes
+    errors: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """The last error of the log, else of standard error; one line, empty when it said nothing."""
+        return self.errors[-1] if self.errors else last_words(self.stderr)
+
+
+async def run(
+    reaper: Reaper,
+    argv: Sequence[str],
+    *,
+    name: str,
+    timeout: float | None,  # noqa: ASYNC109  # the deadline is this function's purpose: it kills
+    fds: StdioFds | None = None,
+    stdin: bytes = b"",
+) -> Result:
+    """Run ``argv`` to its end and return how it ended, whatever its exit code.
+
+    ``name`` is what errors call it. ``fds`` stay the caller's; without them ``stdin`` is fed and the output captured.
+    When it takes longer than ``timeout`` seconds, or the caller is cancelled, it is killed with all it has started.
+
+    Raises:
+        NotFound: the program does not exist (any more).
+        DeadlineExceeded: it had to be killed.
+        ShimError: it could not be started.
+    """
+    with ExitStack() as stack:
+        log = stack.enter_context(memfd_create("runtime-log"))
+        if fds is not None:
+            child = _spawn(reaper, argv, name, (*fds, log.fileno()))
+            ended = await _end_of(child, name, timeout)
+            return Result(ended, b"", b"", _errors(log, name))
+        source = stack.enter_context(memfd_create("runtime-stdin", stdin))
+        stdout = stack.enter_context(Capture(head=_STDOUT_BYTES))
+        stderr = stack.enter_context(Capture(head=_STDERR_BYTES, tail=_STDERR_BYTES))
+        child = _spawn(reaper, argv, name, [f.fileno() for f in (source, stdout.sink, stderr.sink, log)])
+        stdout.sink.close()
+        stderr.sink.close()
+        ended = await _end_of(child, name, timeout)
+        return Result(ended, stdout.finish(), stderr.finish(), _errors(log, name))
+
+
+def environment(outer: Mapping[str, str]) -> dict[str, str]:
+    """``outer`` as a runtime gets it."""
+    return {key: value for key, value in outer.items() if key != "NOTIFY_SOCKET"}
+
+
+def _spawn(reaper: Reaper, argv: Sequence[str], name: str, fds: Sequence[int]) -> Child:
+    try:
+        return reaper.spawn(argv, fds=fds, env=environment(os.environ), pdeathsig=signal.SIGKILL, setsid=True)
+    except OSError as error:
+        raise from_os_error(error, f"{name}: cannot run {argv[0]}") from error
+
+
+async def _end_of(child: Child, name: str, timeout: float | None) -> Exit:  # noqa: ASYNC109  # as in run
+    try:
+        async with asyncio.timeout(timeout):
+            return await child.wait()
+    except TimeoutError:
+        await _kill(child, name)
+        raise DeadlineExceeded(f"{name} did not end within {timeout:g} s and was killed") from None
+    except asyncio.CancelledError:
+        await _kill(child, name)
+        raise
+    finally:
+        child.close()
+
+
+async def _kill(child: Child, name: str) -> None:
+    kill_tree(child.pid)
+    try:
+        async with asyncio.timeout(_KILL_S):
+            await child.wait()
+    except TimeoutError:
+        _log.warning("%s (pid %d) does not die: it is stuck in the kernel", name, child.pid)
+
+
+def _errors(log: OwnedFd, name: str) -> tuple[str, ...]:
+    forbid_growth(log)
+    size = os.fstat(log.fileno()).st_size
+    found = records(os.pread(log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)))
+    for record in found:
+        _log.log(_LEVELS.get(record.level, logging.DEBUG), "%s: %s", name, record.message)
+    return tuple(r.message for r in found if r.level == "error")

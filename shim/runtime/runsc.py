@@ -1,0 +1,338 @@
+"""runsc (gVisor): the same verbs, other meanings.
+
+A container is a sandbox process, which runs the container's processes inside itself. So pids are the sandbox's own,
+signals for execs go by command, and the pid file of ``exec`` names a waiter on the host that exits as its process does.
+The sandbox exits as the init of its first container does; only further containers of a pod need ``wait``, which costs
+a whole runsc process for as long as it waits and tells an end 100 ms late.
+
+What the runscs of Debian 12 (2022) and of 2024 do that a caller must not run into:
+
+* ``create`` with the id of a running container fails, but destroys that container's state first (fixed in 2024).
+* ``exec --detach`` starts itself again without every argument that contains ``detach``, ids and paths too.
+* ``pause`` before ``start`` freezes the sandbox and panics; nothing thaws it any more.
+* ``start`` that fails leaves the sandbox, in state created; only ``delete --force`` ends it. ``kill`` is refused then.
+* Signals above 31, and 0, are unknown to it.
+* ``delete`` and ``wait`` need the sandbox reaped: they look for its pid and take a zombie for alive.
+* ``--network=sandbox`` (the default) copies addresses and routes of the network namespace at ``start``, in which
+  a loopback that is down is missing. On kernels since 6.8 it takes every network namespace for the host's and refuses
+  (fixed in August 2024). A private namespace that nothing has configured is therefore run with ``--network=none``,
+  which is a loopback and nothing else: what the bundle asks for.
+* No ``--platform`` is passed unless configured: the default is systrap where runsc knows it, else ptrace, and never
+  kvm, which can hang for ever under nested virtualisation.
+* cgroups work on hybrid and v1 hosts through v1, and a limit that cannot be set is an error. But a ``create`` that fails
+  once its groups are made leaves them, and ``delete --force`` finds no state that would name them.
+
+Source: gVisor runsc/cmd, runsc/container, runsc/sandbox, runsc/config/flags.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from shim.errors import AlreadyExists, InvalidArgument, Unimplemented, Unknown
+from shim.process import Exit
+from shim.runtime.commandline import CommandLine
+from shim.runtime.driver import Driver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shim.process import Reaper
+    from shim.runtime.command import Result, StdioFds
+    from shim.runtime.options import CheckpointOptions
+
+__all__ = ["Runsc", "RunscCommandLine", "network_of"]
+
+_CGROUP_FLAGS = {
+    "runtime": [],
+    "systemd": ["--systemd-cgroup=true"],
+    "disabled": ["--ignore-cgroups=true"],
+}
+_OWN_FLAGS = frozenset({"root", "log", "log-format", "log-fd"})
+_HOOKS_BEFORE_START = ("prestart", "createRuntime", "createContainer", "startContainer")
+
+_CGROUP = Path("/sys/fs/cgroup")
+_REMOVE_TRIES = 20
+_REMOVE_WAIT_S = 0.02
+
+_VAGUE = ("cannot read client sync file", "waiting for sandbox to start: EOF")
+_NETWORK_REFUSED = "cannot run with network enabled in root network namespace"
+_NETWORK_HINT = (
+    ' (runsc before August 2024 on Linux 6.8 or newer, or no network namespace in the bundle: set network = "none" '
+    'or "host" in runsc_config, or install a newer runsc)'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunscCommandLine(CommandLine):
+    """runsc's argument lists."""
+
+    platform: str = ""
+    network: str = ""
+    """For create, start and restore of one container; the same at each, runsc does not remember it."""
+    config: tuple[tuple[str, str], ...] = ()
+    """Further global flags; of a flag that is given twice runsc takes the last."""
+
+    def __post_init__(self) -> None:
+        for key, _ in self.config:
+            if key in _OWN_FLAGS:
+                raise InvalidArgument(f"runsc_config cannot set {key!r}: the shim sets it itself")
+
+    def flags(self) -> list[str]:
+        """The global flags."""
+        chosen = [("platform", self.platform), ("network", self.network)]
+        return [
+            *self.common_flags(),
+            *_CGROUP_FLAGS[self.cgroups],
+            *(f"--{key}={value}" for key, value in chosen if value),
+            *(f"--{key}={value}" for key, value in self.config),
+        ]
+
+    def exec(
+        self, container_id: str, process_json: str, *, pid_file: str, console_socket: str | None
+    ) -> list[str]:
+        """A further process runs, detached; its pid inside the sandbox is in ``inner_pid_file(pid_file)``."""
+        line = CommandLine.exec(
+            self, container_id, process_json, pid_file=pid_file, console_socket=console_socket
+        )
+        return [*line[:-1], "--internal-pid-file", inner_pid_file(pid_file), container_id]
+
+    def kill_process(self, container_id: str, pid: int, number: int) -> list[str]:
+        """One process, by its pid inside the sandbox, gets a signal."""
+        return self.command("kill", "--pid", str(pid), container_id, str(number))
+
+    def wait(self, container_id: str) -> list[str]:
+        """Prints an object with ``exitStatus`` when the container has ended."""
+        return self.command("wait", container_id)
+
+    def checkpoint(self, container_id: str, options: CheckpointOptions) -> list[str]:
+        """The whole sandbox is written to ``options.image_path``."""
+        _refuse_criu_options(options)
+        return self.command(
+            "checkpoint",
+            *("--image-path", options.image_path),
+            *(["--leave-running"] if options.leave_running else []),
+            container_id,
+        )
+
+    def restore(
+        self,
+        container_id: str,
+        bundle: str,
+        options: CheckpointOptions,
+        *,
+        pid_file: str,
+        console_socket: str | None,
+    ) -> list[str]:
+        """A container is made from ``options.image_path`` and runs, detached."""
+        _refuse_criu_options(options)
+        return self.command(
+            "restore",
+            *self.placement(bundle, pid_file, console_socket),
+            *("--detach", "--image-path", options.image_path),
+            container_id,
+        )
+
+
+class Runsc(Driver):
+    """The driver of runsc."""
+
+    waits_by_command: ClassVar[bool] = True
+
+    _line: RunscCommandLine
+
+    def __init__(self, kind: str, line: RunscCommandLine, reaper: Reaper, *, timeout: float) -> None:
+        super().__init__(kind, line, reaper, timeout=timeout)
+        self._networks: dict[str, str] = {}
+
+    async def create(
+        self,
+        container_id: str,
+        bundle: str,
+        *,
+        stdio_fds: StdioFds,
+        pid_file: str,
+        console_socket: str | None = None,
+    ) -> None:
+        """As ``Driver.create``; the pid is the sandbox's."""
+        self._refuse_duplicate(container_id)
+        line = self._for_bundle(container_id, bundle).create(
+            container_id, bundle, pid_file=pid_file, console_socket=console_socket
+        )
+        try:
+            await self._run("create", container_id, line, fds=stdio_fds)
+        except BaseException:
+            self._networks.pop(container_id, None)
+            await _remove_v1_groups(
+                (_config_of(bundle).get("linux") or {}).get("cgroupsPath") or container_id
+            )
+            raise
+
+    async def start(self, container_id: str) -> None:
+        """As ``Driver.start``. When it fails the sandbox is still there: delete with ``force``."""
+        if container_id not in self._networks:
+            self._for_bundle(container_id, str((await self.state(container_id))["bundle"]))
+        line = replace(self._line, network=self._networks.pop(container_id))
+        await self._run("start", container_id, line.start(container_id))
+
+    async def exec(
+        self,
+        container_id: str,
+        process_json_path: str,
+        *,
+        stdio_fds: StdioFds,
+        pid_file: str,
+        console_socket: str | None = None,
+    ) -> int | None:
+        """As ``Driver.exec``."""
+        line = self._line.exec(
+            container_id, process_json_path, pid_file=pid_file, console_socket=console_socket
+        )
+        _refuse_lost_arguments(line)
+        try:
+            await self._run("exec", container_id, line, fds=stdio_fds)
+        except BaseException:
+            _remove(inner_pid_file(pid_file))
+            raise
+        return _taken_pid(inner_pid_file(pid_file))
+
+    async def kill_process(self, container_id: str, pid: int, number: int) -> None:
+        """The process that ``exec`` returned ``pid`` for got the signal."""
+        await self._run("kill", container_id, self._line.kill_process(container_id, pid, number))
+
+    async def restore(
+        self,
+        container_id: str,
+        bundle: str,
+        options: CheckpointOptions,
+        *,
+        stdio_fds: StdioFds,
+        pid_file: str,
+        console_socket: str | None = None,
+    ) -> None:
+        """As ``Driver.restore``."""
+        self._refuse_duplicate(container_id)
+        line = self._for_bundle(container_id, bundle).restore(
+            container_id, bundle, options, pid_file=pid_file, console_socket=console_socket
+        )
+        await self._run("restore", container_id, line, fds=stdio_fds)
+
+    async def wait(self, container_id: str) -> Exit:
+        """The exit of the container, once it has ended; no deadline, one runsc process while it waits."""
+        result = await self._run("wait", container_id, self._line.wait(container_id), bounded=False)
+        try:
+            return Exit(int(json.loads(result.stdout)["exitStatus"]), time.time_ns())
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unknown(f"OCI runtime wait printed {result.stdout[:200]!r}") from error
+
+    def explain(self, result: Result) -> str:
+        """The last error; with the first one where the last only says that the sandbox went away."""
+        text = result.message
+        if len(result.errors) > 1 and any(vague in text for vague in _VAGUE):
+            text = f"{text}: {result.errors[0]}"
+        return text + _NETWORK_HINT if _NETWORK_REFUSED in text else text
+
+    def _for_bundle(self, container_id: str, bundle: str) -> RunscCommandLine:
+        network = network_of(_config_of(bundle))
+        self._networks[container_id] = network
+        return replace(self._line, network=network)
+
+    def _refuse_duplicate(self, container_id: str) -> None:
+        # See the module's text. Between two creates at the same moment runsc's own lock decides.
+        if any(Path(self.root).glob(f"{container_id}_sandbox:*.state")):
+            raise AlreadyExists(
+                f"OCI runtime create failed: container {container_id} already exists in {self.root}"
+            )
+
+
+async def _remove_v1_groups(path: str) -> None:
+    """The groups that a failed create made on a v1 or hybrid host are gone, if they are empty."""
+    left = _v1_groups(path)
+    for _ in range(_REMOVE_TRIES):
+        left = [group for group in left if not _removed(group)]
+        if not left:
+            return
+        # Its processes have been killed, but one that is still ending keeps its group busy.
+        await asyncio.sleep(_REMOVE_WAIT_S)
+
+
+def _v1_groups(path: str) -> list[Path]:
+    # Only the root of a v2 hierarchy has this file here; v1 hierarchies are mounted below.
+    name = path.strip("/")
+    if not name or (_CGROUP / "cgroup.procs").exists():
+        return []
+    return [group for root in _CGROUP.iterdir() if (group := root / name).is_dir()]
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
+
+
+def inner_pid_file(pid_file: str) -> str:
+    """Where ``exec`` leaves the pid inside the sandbox."""
+    return f"{pid_file}.inner"
+
+
+def network_of(config: Mapping[str, Any]) -> str:
+    """The ``--network`` for a bundle with this config.json; empty: runsc's default.
+
+    ``none`` for a private network namespace that nothing can have configured before start.
+    """
+    namespaces = (config.get("linux") or {}).get("namespaces") or ()
+    private = any(n.get("type") == "network" and not n.get("path") for n in namespaces)
+    hooks = config.get("hooks") or {}
+    return "none" if private and not any(hooks.get(name) for name in _HOOKS_BEFORE_START) else ""
+
+
+def _taken_pid(file: str) -> int:
+    try:
+        return int(Path(file).read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise Unknown(f"OCI runtime exec failed: no pid in {file}: {error}") from error
+    finally:
+        _remove(file)
+
+
+def _remove(file: str) -> None:
+    Path(file).unlink(missing_ok=True)
+
+
+def _config_of(bundle: str) -> Mapping[str, Any]:
+    try:
+        config = json.loads(Path(bundle, "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(f"bundle {bundle} has no usable config.json: {error}") from error
+    if not isinstance(config, dict):
+        raise InvalidArgument(f"config.json of bundle {bundle} is not an object")
+    return config
+
+
+def _refuse_lost_arguments(argv: list[str]) -> None:
+    for argument in argv[1:]:
+        if "detach" in argument and argument != "--detach":
+            raise InvalidArgument(
+                f"runsc cannot exec with {argument!r}: it loses arguments that contain 'detach'"
+            )
+
+
+def _refuse_criu_options(options: CheckpointOptions) -> None:
+    wanted = {
+        "parent_path": options.parent_path,
+        "tcp_established": options.tcp_established,
+        "external_unix_sockets": options.external_unix_sockets,
+        "file_locks": options.file_locks,
+        "empty_namespaces": options.empty_namespaces,
+        "cgroups_mode": options.cgroups_mode,
+    }
+    if refused := [name for name, value in wanted.items() if value]:
+        raise Unimplemented(f"runsc checkpoints have no {', '.join(refused)}")
