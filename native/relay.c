@@ -20,7 +20,6 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 #define THREAD_STACK_SIZE (128 * 1024)
@@ -239,7 +238,6 @@ static void *run(void *argument)
 {
     relay *r = argument;
     struct epoll_event events[BATCH];
-    prctl(PR_SET_NAME, "ocishim-relay", 0, 0, 0);
     while (!r->closing) {
         int count = wait_for_events(r, events);
         for (int i = 0; i < count; i++) {
@@ -266,6 +264,8 @@ static int start_thread(relay *r)
     pthread_attr_setstacksize(&attributes, THREAD_STACK_SIZE);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&r->thread, &attributes, run, r);
+    if (!error)
+        pthread_setname_np(r->thread, "ocishim-relay");
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return -error;

@@ -37,11 +37,15 @@ int stream_new(struct stream **result, int source_fd, int sink_fd, const char *e
 {
     int error = -ENOMEM;
     struct stream *s = calloc(1, sizeof(*s) + eof_len);
-    if (!s || (error = prepare(&s->source, source_fd, O_WRONLY)) < 0
-        || (error = prepare(&s->sink, sink_fd, O_RDONLY)) < 0) {
+    if (s)
+        error = source_fd == sink_fd ? -EINVAL : prepare(&s->source, source_fd, O_WRONLY);
+    if (!error)
+        error = prepare(&s->sink, sink_fd, O_RDONLY);
+    if (error) {
         free(s);
         close(source_fd);
-        close(sink_fd);
+        if (source_fd != sink_fd)
+            close(sink_fd);
         return error;
     }
     s->pty = pty;
@@ -184,13 +188,14 @@ static void grow_pipes(struct stream *s)
     s->grown = true;
 }
 
-/* The source is a pipe. EAGAIN does not say which side blocks, FIONREAD does; when the writer was in between, the
- * wrong guess costs one wake-up. EINVAL: this sink has no splice (O_APPEND, some devices). */
+/* The source is a pipe. An error does not say which side it is about, FIONREAD does: with nothing to move it is the
+ * source, even if the sink is broken (EPIPE comes first). When the writer was in between, the wrong guess costs one
+ * wake-up. EINVAL: this sink has no splice (O_APPEND, some devices). */
 static enum outcome splice_or_copy(struct stream *s, char *scratch)
 {
     size_t most = s->left < TURN_SIZE ? (size_t)s->left : TURN_SIZE;
     ssize_t moved = splice(s->source.fd, NULL, s->sink.fd, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-    int error = errno;
+    int error = moved < 0 ? errno : 0;
     if (moved > 0) {
         s->copied += (uint64_t)moved;
         s->left -= (uint64_t)moved;
@@ -198,13 +203,15 @@ static enum outcome splice_or_copy(struct stream *s, char *scratch)
             grow_pipes(s);
         return MOVED;
     }
-    if (moved < 0 && error == EINVAL) {
+    if (error == EINVAL) {
         s->splices = false;
         return copy(s, scratch);
     }
-    bool source_blocks = moved == 0 || (error == EAGAIN && !readable(s));
+    bool source_blocks = !error || !readable(s);
     errno = error;
-    return source_blocks ? nothing_read(s, moved) : nothing_written(s, moved);
+    if (source_blocks)
+        return nothing_read(s, error == EAGAIN ? -1 : 0);
+    return nothing_written(s, -1);
 }
 
 static enum outcome write_rest(struct stream *s)

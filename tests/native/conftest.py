@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 import time
 
 import pytest
@@ -60,3 +62,15 @@ def make_relay():
     yield make
     for relay in made:
         relay.close()
+
+
+@pytest.fixture
+def make_ends():
+    """Makes (read end, write end) of a pipe, or of a socket, whose bytes the relay copies instead of splicing."""
+
+    def make(kind):
+        if kind == "pipe":
+            return os.pipe()
+        return tuple(end.detach() for end in socket.socketpair())
+
+    return make
