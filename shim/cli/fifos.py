@@ -12,6 +12,7 @@ Man page: fifo(7), lockf(3).
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -68,6 +69,10 @@ class Fifos:
         except OSError as error:
             raise from_os_error(error, f"cannot make the FIFOs in {directory}") from error
         return cls(directory)
+
+    def remove(self) -> None:
+        """The directory and what is in it are gone; for whoever has an end open nothing changes. Idempotent."""
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def path(self, name: str) -> str:
         """The path of one FIFO; empty where there is none."""

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.table import Table
 
-__all__ = ["announce", "build_table", "json_lines", "print_json", "print_table", "say", "size", "warn"]
+__all__ = [
+    "announce",
+    "build_table",
+    "print_json",
+    "print_json_line",
+    "print_pairs",
+    "print_table",
+    "say",
+    "size",
+    "warn",
+]
 
 _WIDE = 4096
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -28,10 +38,9 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def json_lines(values: Iterable[Any]) -> None:
-    """Each of ``values`` on stdout, one a line, at once."""
-    for value in values:
-        click.echo(json.dumps(value))
+def print_json_line(value: Any) -> None:
+    """``value`` on stdout, in one line, at once."""
+    click.echo(json.dumps(value))
 
 
 def build_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -59,6 +68,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         console.print(build_table(columns, rows))
     # rich pads the last column; through click, so that what is not UTF-8 or a closed pipe is handled as elsewhere.
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_pairs(pairs: Mapping[str, str]) -> None:
+    """Names and values on stdout, a line each, the values below each other."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        click.echo(f"{name:{width}}  {value}".rstrip())
 
 
 def announce(container_id: str, pid: int, *, as_json: bool) -> None:

@@ -7,20 +7,22 @@ process that they leave; the loop is one.
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shim.cli import exit_codes, output
 from shim.cli.detach import DetachKeys
+from shim.cli.fifos import Fifos
 from shim.cli.foreground import End, Foreground, Outcome
 from shim.cli.log_file import LogOutput
 from shim.cli.streams import FifoOutput, Input, Sink
 from shim.cli.terminal import Terminal, raw
-from shim.errors import NotFound, ShimError, Unavailable
+from shim.errors import FailedPrecondition, NotFound, ShimError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from shim.cli.containers import Container
     from shim.cli.fifos import OpenFifos
@@ -28,9 +30,41 @@ if TYPE_CHECKING:
     from shim.cli.streams import Output
     from shim.cli.task_client import Pending, Task
 
-__all__ = ["Session", "conclude", "connect_terminal"]
+__all__ = ["Session", "attached", "conclude", "connect_terminal", "exec_directory", "warn_if_out_of_memory"]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+def exec_directory(container: Container, exec_id: str) -> Path:
+    """Where the FIFOs of an exec are; a detached one has none."""
+    return container.directory / "exec" / exec_id
+
+
+@contextmanager
+def attached(
+    container: Container, *, exec_id: str = "", stdin: bool = True, **more: Any
+) -> Iterator[Session]:
+    """A session with a container, or an exec of it, that exists already; ``more`` are members of the session.
+
+    Raises:
+        FailedPrecondition: somebody else is attached, or there is nothing to attach to.
+        ShimError: its shim is gone, or its streams are.
+    """
+    record = container.record()
+    directory = exec_directory(container, exec_id) if exec_id else container.directory / "fifos"
+    log_file = "" if exec_id else record.log_file
+    fifos = Fifos(directory)
+    if not directory.is_dir() and not log_file:
+        raise FailedPrecondition(f"exec {exec_id} of container {container.id} has no streams to attach to")
+    terminal = not fifos.path("stderr") if exec_id else record.terminal
+    with ExitStack() as stack:
+        task = stack.enter_context(container.connect())
+        opened = fifos.open(stdin=stdin) if directory.is_dir() else None
+        if opened:
+            stack.callback(opened.close)
+            # The shim has had its ends open since Create.
+            opened.shim_is_connected()
+        yield Session(container, task, opened, terminal, exec_id=exec_id, log_file=log_file, **more)
 
 
 def connect_terminal(task: Task, exec_id: str = "") -> None:
@@ -87,6 +121,12 @@ class Session:
                 if ended is None:
                     raise
                 return Outcome(End.EXITED, ended.status)
+
+    def forget_exec(self) -> None:
+        """Nothing is left of the exec, in the shim or on disk. Idempotent, and silent: its exit is what counts."""
+        with suppress(ShimError):
+            self.task.delete(self.exec_id)
+        Fifos(exec_directory(self.container, self.exec_id)).remove()
 
     def _outputs(self) -> list[Output]:
         if self.log_file:

@@ -25,7 +25,7 @@ from shim.linux.fd import OwnedFd
 if TYPE_CHECKING:
     from shim.cli.detach import DetachKeys
 
-__all__ = ["FifoOutput", "Held", "Input", "Output", "Sink"]
+__all__ = ["FifoOutput", "Held", "Input", "Output", "Sink", "copy_out"]
 
 _PIECE = 64 << 10
 # What a pipe or a socket that poll(2) calls writable takes at once (PIPE_BUF).
@@ -255,3 +255,21 @@ class Input:
         self.ended = True
         self._held = memoryview(b"")
         self._sink.close()
+
+
+def copy_out(output: Output) -> None:
+    """All of an output that grows no more is written, waiting for our side where needed; it is closed.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        ShimError: our side failed in another way.
+    """
+    output.writer_ended()
+    try:
+        while not output.ended:
+            poll = select.poll()
+            poll.register(*output.interest())
+            poll.poll()
+            output.move()
+    finally:
+        output.close()

@@ -1,6 +1,6 @@
 """The Task service of one container's shim, as functions with plain arguments and results.
 
-The only module of the command line that knows protobuf. ``begin_`` starts a call and returns at once; a foreground
+With ``measurement.py`` the only module of the command line that knows protobuf. ``begin_`` starts a call and returns at once; a foreground
 process has several calls open while it moves bytes. Every call but Wait has a deadline: a shim that hangs must not
 hang the command line.
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
+from shim.cli import measurement
 from shim.errors import NotFound, Unavailable
 from shim.proto import ocishim_pb2, runc_options_pb2, runtime_options_pb2, task_v3_pb2
 from shim.transport.client import Client, PendingCall
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from shim.cli.measurement import Measurement
     from shim.linux.pty import Winsize
 
-__all__ = ["NAMESPACE", "Pending", "Streams", "Task", "WaitAnswer"]
+__all__ = ["NAMESPACE", "Ended", "Pending", "Streams", "Task", "WaitAnswer"]
 
 NAMESPACE = "default"
 
@@ -191,14 +193,14 @@ class Task:
         answer = self._call("Pids", task_v3_pb2.PidsRequest(id=self.id), task_v3_pb2.PidsResponse, _SLOW_S)
         return [(info.pid, _exec_id(info.info)) for info in answer.processes]
 
-    def begin_stats(self) -> PendingCall[task_v3_pb2.StatsResponse]:
-        """Answered with the measurements of the cgroup; ``stats.py`` reads them."""
-        return self._begin("Stats", task_v3_pb2.StatsRequest(id=self.id), task_v3_pb2.StatsResponse)
+    def stats(self) -> Measurement:
+        """What the container uses.
 
-    def shim_pid(self) -> int:
-        """The pid of the shim that answers."""
-        request = task_v3_pb2.ConnectRequest(id=self.id)
-        return int(self._call("Connect", request, task_v3_pb2.ConnectResponse).shim_pid)
+        Raises:
+            NotFound: it has no cgroup, or not any more.
+        """
+        request = task_v3_pb2.StatsRequest(id=self.id)
+        return measurement.read(self._call("Stats", request, task_v3_pb2.StatsResponse).stats)
 
     def shutdown(self) -> None:
         """The shim ends, unless it has other containers. It may be gone before it has answered."""

@@ -1,0 +1,20 @@
+"""``ocishim delete``."""
+
+from __future__ import annotations
+
+import click
+
+from shim.cli import options, removal
+from shim.cli.settings import Settings, pass_settings
+
+__all__ = ["command"]
+
+
+@click.command("delete")
+@options.containers
+@click.option("-f", "--force", is_flag=True, help="Kill what runs; do without a shim that is gone or hangs.")
+@pass_settings
+def command(settings: Settings, /, container_ids: tuple[str, ...], *, force: bool) -> None:
+    """Remove containers that have ended, with everything that ocishim made for them."""
+    for container in settings.containers.choose(container_ids):
+        removal.remove(container, force=force)

@@ -1,0 +1,147 @@
+"""``ocishim exec``: one more process in a running container."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shim.cli import exit_codes, options, output
+from shim.cli.fifos import Fifos
+from shim.cli.foreground import End
+from shim.cli.session import Session, conclude, connect_terminal, exec_directory
+from shim.cli.settings import Settings, pass_settings
+from shim.cli.signals import Signals
+from shim.cli.task_client import Streams, Task
+from shim.cli.values import ENV, Value
+from shim.errors import ShimError, from_os_error
+from shim.oci import process as oci_process
+from shim.oci import spec as oci_spec
+
+if TYPE_CHECKING:
+    from shim.cli.containers import Container
+
+__all__ = ["command"]
+
+_USER = Value("user", oci_process.parse_user)
+
+# So many detached execs that have ended are remembered for `ocishim wait --exec`; nobody else asks to forget them.
+_REMEMBERED = 16
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@options.container
+@click.argument("args", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("-t", "--terminal", is_flag=True, help="Give it a terminal; implies -i.")
+@click.option("-i", "--interactive", is_flag=True, help="Pass our stdin on; without, its stdin is empty.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="Print the exec's id and do not wait; its output is dropped."
+)
+@click.option("-u", "--user", metavar="UID[:GID]", type=_USER, help="Who it runs as; numbers.")
+@click.option("-w", "--cwd", metavar="DIR", help="Where it runs, in the container.")
+@click.option(
+    "-e", "--env", metavar="NAME[=VALUE]", type=ENV, multiple=True, help="A variable to set, or to pass on."
+)
+@options.detach_keys
+@options.as_json
+@pass_settings
+def command(
+    settings: Settings,
+    /,
+    container_id: str,
+    args: tuple[str, ...],
+    *,
+    terminal: bool,
+    interactive: bool,
+    detach: bool,
+    detach_keys: bytes,
+    as_json: bool,
+    **changes: Any,
+) -> int:
+    """Run CMD in a running container, beside its init and with the same environment."""
+    if detach and interactive:
+        raise click.UsageError("with -d nobody is there to pass a stdin on, leave out -i")
+    container = settings.containers.get(container_id)
+    with exit_codes.foreground(), container.connect() as task:
+        process = oci_process.derive(_init(container), args, terminal=terminal, **changes)
+        exec_id = f"exec-{os.urandom(3).hex()}"
+        if detach:
+            _forget_ended(container, task)
+            pid = _start_detached(task, exec_id, process)
+            output.announce(exec_id, pid, as_json=as_json)
+            return 0
+        return _run(container, task, exec_id, process, detach_keys, interactive=interactive)
+
+
+def _init(container: Container) -> dict[str, Any]:
+    file = container.directory / "config.json"
+    try:
+        return oci_spec.parse(file.read_bytes(), str(file)).process
+    except OSError as error:
+        raise from_os_error(error, f"{file} cannot be read") from error
+
+
+def _start_detached(task: Task, exec_id: str, process: dict[str, Any]) -> int:
+    task.exec(exec_id, process, Streams(), terminal=process["terminal"])
+    try:
+        return task.start(exec_id)
+    except ShimError:
+        with suppress(ShimError):
+            task.delete(exec_id)
+        raise
+
+
+def _forget_ended(container: Container, task: Task) -> None:
+    ended = [
+        about["id"]
+        for about in task.inspect()["execs"]
+        if about["status"] == "stopped" and not exec_directory(container, about["id"]).exists()
+    ]
+    for exec_id in ended[: -_REMEMBERED or None]:
+        with suppress(ShimError):
+            task.delete(exec_id)
+
+
+def _run(
+    container: Container,
+    task: Task,
+    exec_id: str,
+    process: dict[str, Any],
+    detach_keys: bytes,
+    *,
+    interactive: bool,
+) -> int:
+    terminal = process["terminal"]
+    with Signals() as signals, ExitStack() as stack:
+        names = [*(["stdin"] if interactive or terminal else []), "stdout", *([] if terminal else ["stderr"])]
+        fifos = Fifos.make(exec_directory(container, exec_id), tuple(names))
+        undo = stack.enter_context(ExitStack())
+        undo.callback(fifos.remove)
+        opened = fifos.open(stdin=True)
+        stack.callback(opened.close)
+        session = Session(
+            container,
+            task,
+            opened,
+            terminal,
+            exec_id=exec_id,
+            signals=signals,
+            detach_keys=detach_keys,
+            finish=lambda: task.begin_delete(exec_id),
+            sigpipe=True,
+        )
+        streams = Streams(*(fifos.path(name) for name in ("stdin", "stdout", "stderr")))
+        task.exec(exec_id, process, streams, terminal=terminal)
+        undo.callback(session.forget_exec)
+        if terminal:
+            connect_terminal(task, exec_id)
+        with signals.interruptible():
+            task.start(exec_id)
+        opened.shim_is_connected()
+        outcome = session.run()
+        if outcome.end is End.DETACHED:
+            undo.pop_all()
+            return conclude(container, task, outcome)
+        return outcome.status

@@ -1,0 +1,38 @@
+"""``ocishim start``: run what ``create`` has made."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import click
+
+from shim.cli import exit_codes, options
+from shim.cli.session import attached, conclude, connect_terminal
+from shim.cli.settings import Settings, pass_settings
+from shim.cli.signals import Signals
+
+__all__ = ["command"]
+
+
+@click.command("start")
+@options.container
+@click.option(
+    "-a", "--attach", is_flag=True, help="Be in the foreground until it ends, and end with its code."
+)
+@options.detach_keys
+@pass_settings
+def command(settings: Settings, /, container_id: str, *, attach: bool, detach_keys: bytes) -> int:
+    """Start a container that was created."""
+    container = settings.containers.get(container_id)
+    with ExitStack() as stack:
+        if not attach:
+            stack.enter_context(container.connect()).start()
+            return 0
+        stack.enter_context(exit_codes.foreground())
+        signals = stack.enter_context(Signals())
+        session = stack.enter_context(attached(container, signals=signals, detach_keys=detach_keys))
+        if session.terminal:
+            connect_terminal(session.task)
+        with signals.interruptible():
+            session.task.start()
+        return conclude(container, session.task, session.run())

@@ -1,0 +1,30 @@
+"""``ocishim stop``: end containers, politely at first."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import click
+
+from shim.cli import options, removal
+from shim.cli.settings import Settings, pass_settings
+
+__all__ = ["command"]
+
+
+@click.command("stop")
+@options.containers
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How long they have between SIGTERM and SIGKILL.",
+)
+@pass_settings
+def command(settings: Settings, /, container_ids: tuple[str, ...], *, timeout: float) -> None:
+    """End containers: SIGTERM to all of them, then SIGKILL to those that go on. One that has ended is no error."""
+    with ExitStack() as stack:
+        tasks = [stack.enter_context(each.connect()) for each in settings.containers.choose(container_ids)]
+        removal.stop(tasks, timeout)
