@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,58 @@ def test_a_bundle_has_the_rootfs_and_the_changes(bundle):
     assert leaks.MARK in config["process"]["env"]
     assert Path(config["root"]["path"]) == bed.ROOTFS
     assert "hostname" not in config
+
+
+@pytest.fixture
+def run_pytest(tmp_path):
+    """Runs a file of tests under conftest.py, in or out of CI; returns the exit status and the output."""
+
+    def run(text, ci):
+        file = tmp_path / "test_it.py"
+        file.write_text(f"import pytest\n{text}")
+        own = {"CI": "true"} if ci else {}
+        env = {**os.environ, "CI": "", **own, "PYTHONPATH": str(bed.CHECKOUT / "tests")}
+        options = [
+            "-p",
+            "conftest",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "markers=cgroup2",
+            "-rs",
+            "--rootdir",
+            tmp_path,
+        ]
+        command = [sys.executable, "-m", "pytest", *options, file]
+        result = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return result.returncode, result.stdout
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("ci", "status", "said"),
+    [
+        (False, 0, "1 passed, 1 skipped"),
+        (True, 1, "skipped, which CI does not allow: Skipped: no crane here"),
+    ],
+)
+def test_a_skip_is_a_failure_in_ci(ci, status, said, run_pytest):
+    text = 'def test_a(): pytest.skip("no crane here")\ndef test_b(): pass'
+    returncode, output = run_pytest(text, ci)
+    assert returncode == status
+    assert said in output
+
+
+def test_cgroup2_tests_are_deselected_where_there_is_no_v2(run_pytest):
+    returncode, output = run_pytest("@pytest.mark.cgroup2\ndef test_a(): pass\ndef test_b(): pass", ci=True)
+    assert returncode == 0
+    assert ("1 cgroup2 tests deselected" in output) is not bed.has_cgroup2()
+
+
+def test_a_leak_fails_the_test_and_is_named(run_pytest):
+    returncode, output = run_pytest(
+        'import os, signal\ndef test_a(leaks): os.open("/dev/null", os.O_RDONLY)', ci=False
+    )
+    assert returncode == 1
+    assert "left behind:\n  fd " in output
