@@ -52,7 +52,7 @@ static int child_set_pdeathsig(const struct child *child)
 }
 
 /* Those fds that sit where another one has to go are moved above all targets first, so that no dup2 hits a source
- * that is still wanted. dup2 onto itself would keep CLOEXEC, which the move above rules out too. */
+ * that is still wanted, and none is a dup2 onto itself, which would leave CLOEXEC set. */
 static int child_move_fds(const struct child *child)
 {
     int count = (int)child->request->nfds;
@@ -62,7 +62,7 @@ static int child_move_fds(const struct child *child)
     for (int i = 0; i < count; i++)
         if (dup2(child->fds[i], i) < 0)
             return -1;
-    return (int)syscall(SYS_close_range, (unsigned)count, ~0U, 0U);
+    return 0;
 }
 
 /* Makes the child what was asked for and execs. Returns the name of the step that failed, errno set. */
@@ -75,11 +75,13 @@ static const char *child_exec(const struct child *child)
     if (request->pdeathsig && child_set_pdeathsig(child) < 0)
         return "prctl";
     if (request->cgroup_procs_fd >= 0 && write(request->cgroup_procs_fd, "0", 1) != 1)
-        return "cgroup";
+        return "cgroup.procs";
     if (request->cwd && chdir(request->cwd) < 0)
         return "chdir";
     if (child_move_fds(child) < 0)
-        return "fds";
+        return "dup2";
+    if (syscall(SYS_close_range, (unsigned)request->nfds, ~0U, 0U) < 0)
+        return "close_range";
     execve(child->argv[0], child->argv, child->env);
     return "execve";
 }
@@ -131,8 +133,8 @@ static int run_child(struct child *child, spawn_result *result)
     result->pid = pid;
     result->failed = child->failed;
     if (pid > 0 && child->error) {
-        siginfo_t info;
-        waitid(P_PIDFD, (id_t)result->pidfd, &info, WEXITED); /* ECHILD: somebody else's sweep was quicker */
+        while (waitid(P_PIDFD, (id_t)result->pidfd, NULL, WEXITED) < 0 && errno == EINTR)
+            ; /* ECHILD: somebody else's sweep was quicker */
         close(result->pidfd);
     }
     return -child->error;

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import shim._ffi
 
 from shim._native import Relay, spawn
 
@@ -388,8 +389,6 @@ def test_relays_of_many_threads_are_independent():
 
 
 def test_extension_is_one_for_all_pythons():
-    import shim._ffi
-
     assert Path(shim._ffi.__file__).name == "_ffi.abi3.so"
     symbols = subprocess.run(
         ["nm", "-D", shim._ffi.__file__], check=True, capture_output=True, text=True
