@@ -102,13 +102,13 @@ class Group:
         try:
             for directory in group._ancestors():
                 if directory != group.mount_point:
-                    made += _make(directory)
+                    made += _make(directory, group._name_of(directory))
                 group._prepare_parent(directory, frozenset(needs), hierarchy.controllers)
             made += group._make_leaf()
         except ShimError:
             for directory in reversed(made):
                 with suppress(OSError):
-                    os.rmdir(directory)  # noqa: PTH106 - paths are strings here
+                    os.rmdir(directory)
             raise
         return group
 
@@ -145,17 +145,17 @@ class Group:
                 _enable(directory, name, controller, required=controller in needs)
 
     def _make_leaf(self) -> list[str]:
-        made = _make(self.directory)
+        made = _make(self.directory, self.path)
         if made:
             return made
         # Left over from a container that nobody deleted. A new directory has no limits of old.
         if self.populated():
             raise AlreadyExists(f"cgroup {self.path} is in use by processes {_some(self.pids())}")
         try:
-            os.rmdir(self.directory)  # noqa: PTH106 - paths are strings here
+            os.rmdir(self.directory)
         except OSError as error:
             raise _translated(error, f"cgroup {self.path} exists and cannot be made anew") from error
-        return _make(self.directory)
+        return _make(self.directory, self.path)
 
     def apply(self, writes: Iterable[Write]) -> None:
         """All ``writes`` are in force. When one fails, those before it stay; the error names it.
@@ -229,7 +229,7 @@ class Group:
 
     def exists(self) -> bool:
         """Whether the group is there."""
-        return os.path.isdir(self.directory)  # noqa: PTH112 - paths are strings here
+        return os.path.isdir(self.directory)
 
     def populated(self) -> bool:
         """Whether a live process is in the group or below it."""
@@ -333,16 +333,16 @@ class Group:
             raise _translated(error, f"cgroup {self.path} cannot be removed") from error
 
 
-def _make(directory: str) -> list[str]:
+def _make(directory: str, name: str) -> list[str]:
     """The directories that were made: this one, or none because it was there."""
     try:
-        os.mkdir(directory)  # noqa: PTH102 - paths are strings here
+        os.mkdir(directory)
     except FileExistsError:
-        if os.path.exists(f"{directory}/cgroup.procs"):  # noqa: PTH110 - paths are strings here
+        if os.path.exists(f"{directory}/cgroup.procs"):
             return []
-        raise InvalidArgument(f"cgroup {directory} cannot be made: a control file has that name") from None
+        raise InvalidArgument(f"cgroup {name} cannot be made: a control file has that name") from None
     except OSError as error:
-        raise _translated(error, f"cgroup {directory} cannot be made") from error
+        raise _translated(error, f"cgroup {name} cannot be made") from error
     return [directory]
 
 

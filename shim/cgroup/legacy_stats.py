@@ -269,7 +269,7 @@ def _blkio_entries(content: bytes) -> tuple[BlkioEntry, ...]:
 def _device_path(number: str) -> str:
     """``/dev/sda`` for ``8:0``; empty for a device that has gone."""
     try:
-        return f"/dev/{os.path.basename(os.readlink(f'/sys/dev/block/{number}'))}"  # noqa: PTH115, PTH119 - names, not paths
+        return f"/dev/{os.path.basename(os.readlink(f'/sys/dev/block/{number}'))}"
     except OSError:
         return ""
 

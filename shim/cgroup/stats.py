@@ -320,7 +320,7 @@ def _hugetlb(directory: str) -> tuple[HugetlbStat, ...]:
 def hugepage_sizes() -> tuple[str, ...]:
     """The sizes that this machine has, as cgroup files spell them: ``2MB``, ``1GB``."""
     try:
-        names = os.listdir("/sys/kernel/mm/hugepages")  # noqa: PTH208 - names, not paths
+        names = os.listdir("/sys/kernel/mm/hugepages")
     except FileNotFoundError:
         return ()
     return tuple(_spelt(int(name[len("hugepages-") : -len("kB")])) for name in sorted(names))

@@ -59,7 +59,7 @@ def descendants(directory: str) -> Iterator[str]:
     try:
         # kernfs counts a directory's children in its link number, so a group without children (nearly all of
         # them) costs one stat instead of the listing of some sixty files.
-        if os.stat(directory).st_nlink <= 2:  # noqa: PTH116 - called for each Pids request
+        if os.stat(directory).st_nlink <= 2:
             return
         with os.scandir(directory) as entries:
             children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -102,7 +102,7 @@ def remove_tree(directory: str) -> bool:
 
 def _rmdir(directory: str) -> bool:
     try:
-        os.rmdir(directory)  # noqa: PTH106 - paths are strings here
+        os.rmdir(directory)
     except OSError as error:
         if error.errno == errno.EBUSY:
             return False
