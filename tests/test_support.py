@@ -132,7 +132,8 @@ def test_cgroup2_tests_are_deselected_where_there_is_no_v2(run_pytest):
 
 def test_a_leak_fails_the_test_and_is_named(run_pytest):
     returncode, output = run_pytest(
-        'import os, signal\ndef test_a(leaks): os.open("/dev/null", os.O_RDONLY)', ci=False
+        'import os\nfrom support import leaks as l\nl.SETTLE_S = 0.1\ndef test_a(leaks): os.open("/dev/null", os.O_RDONLY)',
+        ci=False,
     )
     assert returncode == 1
     assert "left behind:\n  fd " in output
