@@ -18,6 +18,7 @@ from shim.errors import InvalidArgument, NotFound
 
 __all__ = ["Config", "default_state_root", "load", "overlay"]
 
+_GROUPS = ("container", "pod", "node")
 _DEFAULT_FILE = Path("/etc/ocishim/config.toml")
 
 
@@ -67,6 +68,11 @@ class Config:
     """Further ``--key=value`` flags of every runsc call."""
     auto_remove: bool = False
     """The shim deletes its container, and ends, once the container has ended."""
+    group: str = "pod"
+    """Which containers share a shim process under containerd: ``container`` (none), ``pod`` (those of a Kubernetes pod),
+    ``node`` (all of a namespace)."""
+    shim_cgroup: str = ""
+    """A cgroup that the shim moves itself into; empty: it stays in its starter's."""
     idle_timeout: float = 30.0
     """A shim without containers and without connections ends after this."""
     debug: bool = False
@@ -101,6 +107,8 @@ def overlay(config: Config, body: str, origin: str) -> Config:
             raise InvalidArgument(f"{origin}: unknown key {key!r}; known keys: {', '.join(sorted(known))}")
         if not _accepts(known[key], value):
             raise InvalidArgument(f"{origin}: {key} = {value!r} is not a valid {known[key].__name__}")
+    if table.get("group", "pod") not in _GROUPS:
+        raise InvalidArgument(f"{origin}: group = {table['group']!r} is none of {', '.join(_GROUPS)}")
     if "cgroup_parent" in table and ".." in table["cgroup_parent"].split("/"):
         raise InvalidArgument(f"{origin}: cgroup_parent = {table['cgroup_parent']!r} must not contain '..'")
     return replace(config, **table)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_LAST_EVENTS_S = 5.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +45,7 @@ async def serve(listener: socket.socket, path: str, namespace: str, config: Conf
     finally:
         # First the name: whoever dials now is told at once that nobody is there.
         with suppress(OSError):
-            os.unlink(path)  # noqa: PTH108 - plain text
+            os.unlink(path)
         await shim.close()
 
 
@@ -56,8 +58,10 @@ class _Shim:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._reaper = Reaper()
         hierarchy = detect()
+        self._publisher = Publisher(os.environ.get("TTRPC_ADDRESS", ""), namespace)
+        watcher = OomWatcher(asyncio.get_running_loop())
         self._shop = Workshop(
-            namespace, config, self._reaper, hierarchy, OomWatcher(asyncio.get_running_loop())
+            namespace, config, self._reaper, hierarchy, watcher, publish=self._publisher.publish
         )
         self._containers = Containers(self._shop, self._done.set)
         services = {
@@ -79,6 +83,7 @@ class _Shim:
 
     async def close(self) -> None:
         await self._server.close()
+        await self._publisher.close(_LAST_EVENTS_S)
         self._shop.close()
         self._reaper.stop()
 

@@ -57,6 +57,7 @@ def _with_runc_options(config: Config, options: RuncOptions) -> Config:
         no_new_keyring=options.no_new_keyring or config.no_new_keyring,
         io_uid=options.io_uid or config.io_uid,
         io_gid=options.io_gid or config.io_gid,
+        shim_cgroup=options.shim_cgroup or config.shim_cgroup,
     )
 
 

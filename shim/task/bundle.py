@@ -139,7 +139,7 @@ def short_directory(state_root: str) -> str:
         InvalidArgument: ``state_root`` is too long for a unix socket below it.
         ShimError: it cannot be made.
     """
-    path = os.path.join(state_root, "tty")  # noqa: PTH118 - plain text
+    path = os.path.join(state_root, "tty")
     if len(os.fsencode(path)) > 90:
         raise InvalidArgument(
             f"state_root {state_root!r} is too long for unix sockets below it; 86 bytes at most"

@@ -124,7 +124,7 @@ class Container:
             container = cls(shop, request, spec, driver, group)
             await container.init.create(shop, bundle)
             if not container.init.restores:
-                group.attach(container.init.pid, container._tell_oom)
+                container._attach()
             undo.pop_all()
         container._tell_created(request)
         return container
@@ -166,7 +166,7 @@ class Container:
                 return pid
             if self.init.restores:
                 pid = await self.init.restore(self._shop, self.bundle)
-                self.group.attach(pid, self._tell_oom)
+                self._attach()
             else:
                 pid = await self.init.start()
             self.started_at_ns = time.time_ns()
@@ -312,6 +312,10 @@ class Container:
     def close_stdin(self, exec_id: str = "") -> None:
         """The process sees the end of its stdin once the clients' writers are closed, too."""
         self.process(exec_id).io.close_stdin()
+
+    def _attach(self) -> None:
+        self.group.attach(self.pid, self._tell_oom)
+        remember(self.bundle, self.id, self._shop.namespace, self.config, self.group.path, self.pid)
 
     def _check_alive(self) -> None:
         if self.init.state in {State.STOPPED, State.DELETED}:

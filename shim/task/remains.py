@@ -36,16 +36,25 @@ _FIELDS = ("state_root", "runtime", "runtime_root", "systemd_cgroup", "platform"
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """How the container ended: as it was written down, else killed, now."""
+    """How the container ended: as it was written down, else killed, now. ``pid`` is the init's, 0 when unknown."""
 
+    pid: int
     exit: Exit
     oom_killed: bool
 
 
-def remember(bundle: Bundle, container_id: str, namespace: str, config: Config, cgroup_path: str) -> None:
-    """Write down what ``clear`` will need."""
+def remember(
+    bundle: Bundle, container_id: str, namespace: str, config: Config, cgroup_path: str, pid: int = 0
+) -> None:
+    """Write down what ``clear`` will need; ``pid`` is 0 until there is an init."""
     settings = {name: getattr(config, name) for name in _FIELDS}
-    record = {"id": container_id, "namespace": namespace, "cgroup_path": cgroup_path, "config": settings}
+    record = {
+        "pid": pid,
+        "id": container_id,
+        "namespace": namespace,
+        "cgroup_path": cgroup_path,
+        "config": settings,
+    }
     records.save(bundle.container_record, record)
 
 
@@ -61,8 +70,10 @@ async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains
         ShimError: something could not be removed; the rest was.
     """
     failure: ShimError | None = None
+    pid = 0
     with suppress(NotFound):
         record = records.load(bundle.container_record)
+        pid = record["pid"]
         try:
             await _clear_runtime(record, reaper)
         except ShimError as error:
@@ -73,7 +84,7 @@ async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains
         _log.warning("%s was busy and is detached", busy)
     if failure is not None:
         raise failure
-    return _recorded_exit(bundle)
+    return _recorded(bundle, pid)
 
 
 async def _clear_runtime(record: dict[str, Any], reaper: Reaper) -> None:
@@ -88,9 +99,9 @@ async def _clear_cgroup(record: dict[str, Any], hierarchy: Hierarchy) -> None:
         await Group(hierarchy.unified, path).aremove(_REMOVE_S)
 
 
-def _recorded_exit(bundle: Bundle) -> Remains:
+def _recorded(bundle: Bundle, pid: int) -> Remains:
     try:
         record = records.load(bundle.exit_record)
     except ShimError:
-        return Remains(Exit(_KILLED, time.time_ns(), 9), oom_killed=False)
-    return Remains(Exit(record["status"], record["exited_at_ns"]), oom_killed=record["oom_killed"])
+        return Remains(pid, Exit(_KILLED, time.time_ns(), 9), oom_killed=False)
+    return Remains(pid, Exit(record["status"], record["exited_at_ns"]), oom_killed=record["oom_killed"])

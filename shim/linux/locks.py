@@ -1,0 +1,30 @@
+"""Advisory locks between processes, which the kernel drops when their holder dies.
+
+Source: flock(2).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shim.linux.fd import OwnedFd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["locked_directory"]
+
+
+@contextmanager
+def locked_directory(path: str) -> Iterator[None]:
+    """Nobody else who asks for it is in ``path`` while the body runs; waits for whoever is.
+
+    Raises:
+        OSError: ``path`` is no directory that we may open.
+    """
+    with OwnedFd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+        fcntl.flock(fd.fileno(), fcntl.LOCK_EX)
+        yield
