@@ -19,7 +19,7 @@ from shim.cgroup.events import OomWatcher
 from shim.cgroup.hierarchy import detect
 from shim.linux.prctl import set_name
 from shim.process import Reaper
-from shim.service import Containers, ShimService, TaskService
+from shim.service import Containers, Publisher, ShimService, TaskService
 from shim.task import Workshop
 from shim.transport.server import Server
 
