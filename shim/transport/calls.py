@@ -6,37 +6,58 @@ The only place where exceptions turn into status codes on the wire; the codes an
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.errors import Code, DeadlineExceeded, Internal, ShimError, from_os_error
-from shim.proto.ttrpc_pb2 import Request, Response
+from shim.errors import Canceled, Code, DeadlineExceeded, Internal, ShimError, from_os_error
+from shim.proto.ttrpc_pb2 import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from google.protobuf.message import Message
 
-__all__ = ["NAMESPACE_KEY", "CallContext", "Method", "context_of", "failure", "status", "success"]
+    from shim.proto.ttrpc_pb2 import KeyValue
+
+__all__ = ["HANDLER_ERRORS", "NAMESPACE_KEY", "CallContext", "Method", "failure", "status", "success"]
 
 NAMESPACE_KEY: Final = "containerd-namespace-ttrpc"
 
 # A status text is for people; the whole of a runtime's output belongs in a log.
 _MAX_TEXT: Final = 16 << 10
 
+# Whatever a handler raises is an answer, except what ends the process. CancelledError is no Exception.
+HANDLER_ERRORS: Final = (Exception, asyncio.CancelledError)
+
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class CallContext:
-    """What came along with a request."""
+    """What came along with a request. Decoded when it is asked for: few handlers do, and every call pays."""
 
-    namespace: str | None = None
-    deadline: float | None = None
-    """When the caller gives up, in the time of the event loop."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Keys are lower case; of a key that came several times, the first value."""
+    __slots__ = ("_namespace", "_pairs", "deadline")
+
+    def __init__(
+        self, namespace: str | None = None, deadline: float | None = None, pairs: Iterable[KeyValue] = ()
+    ) -> None:
+        """``deadline``: when the caller gives up, in the time of the event loop."""
+        self.deadline = deadline
+        self._namespace = namespace
+        self._pairs = pairs
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Keys are lower case; of a key that came several times, the first value."""
+        found: dict[str, str] = {}
+        for pair in self._pairs:
+            found.setdefault(pair.key, pair.value)
+        return found
+
+    @property
+    def namespace(self) -> str | None:
+        """The containerd namespace of the caller, if it told one."""
+        return self._namespace or self.metadata.get(NAMESPACE_KEY)
 
 
 class Method(NamedTuple):
@@ -47,17 +68,9 @@ class Method(NamedTuple):
     its result then goes nowhere. All other handlers are cancelled.
     """
 
-    handler: Callable[[Any, CallContext], Awaitable[Any]]
+    handler: Callable[[Any, CallContext], Coroutine[Any, Any, Any]]
     request: type[Message]
     shielded: bool = False
-
-
-def context_of(request: Request, deadline: float | None) -> CallContext:
-    """The context of one decoded request."""
-    metadata: dict[str, str] = {}
-    for pair in request.metadata:
-        metadata.setdefault(pair.key, pair.value)
-    return CallContext(metadata.get(NAMESPACE_KEY), deadline, metadata)
 
 
 def success(result: Message | None) -> bytes:
@@ -70,21 +83,20 @@ def status(code: Code, text: str) -> bytes:
     """The serialized Response for an error, ``text`` as it is."""
     # Paths with undecodable bytes are carried as lone surrogates, which protobuf refuses.
     clean = text[:_MAX_TEXT].encode("utf-8", "replace").decode()
-    response = Response()
-    response.status.code = code
-    response.status.message = clean
-    return response.SerializeToString()
+    return Response(status={"code": code, "message": clean}).SerializeToString()
 
 
-def failure(error: Exception, what: str) -> bytes:
+def failure(error: BaseException, what: str) -> bytes:
     """The serialized Response for an exception that left the handler of ``what``."""
     known = _translated(error, what)
     return status(known.code, known.wire_message())
 
 
-def _translated(error: Exception, what: str) -> ShimError:
+def _translated(error: BaseException, what: str) -> ShimError:
     if isinstance(error, ShimError):
         return error
+    if isinstance(error, asyncio.CancelledError):
+        return Canceled(what)
     if isinstance(error, TimeoutError):  # an OSError too, but asyncio raises it without an errno
         return DeadlineExceeded(f"{what}: {error}" if str(error) else what)
     if isinstance(error, OSError):

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 __all__ = ["EagerRunner"]
+
+_Result = TypeVar("_Result")
 
 if sys.version_info >= (3, 12):
     from collections.abc import Coroutine
@@ -34,16 +36,13 @@ if sys.version_info >= (3, 12):
         def __init__(self) -> None:
             self._loop = asyncio.get_running_loop()
 
-        def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-            """``coroutine`` has run as far as it could; the task that runs the rest, None when it has ended.
+        def run(self, coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result] | _Result:
+            """``coroutine`` has run as far as it could: the task that runs the rest, or the result.
 
             Raises what the coroutine raises in its first step. Must not be called from within a task.
             """
             task = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-            if not task.done():
-                return task
-            task.result()
-            return None
+            return task.result() if task.done() else task
 
         def close(self) -> None:
             """No task is left but those that ``run`` returned. Idempotent."""
@@ -52,19 +51,21 @@ else:
     from collections.abc import Coroutine
     from contextvars import copy_context
 
-    class _Handover(Coroutine[Any, Any, None]):
+    class _Handover(Coroutine[Any, Any, Any]):
         """What the spare runs: it waits until there is a coroutine to take over, then runs the rest of that one.
 
         An object, not an ``async def``: a task that is cancelled before its first step throws into its coroutine
         before anything of it ran. Here that reaches the coroutine that was taken over.
         """
 
+        __name__ = __qualname__ = "handover"  # debugging asks the coroutine of a task for its name
+
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self._work: asyncio.Future[None] = loop.create_future()
-            self._taken: Coroutine[Any, Any, None] | None = None
+            self._taken: Coroutine[Any, Any, Any] | None = None
             self._stopped_at: list[object] = []
 
-        def take_over(self, coroutine: Coroutine[Any, Any, None], stopped_at: object) -> None:
+        def take_over(self, coroutine: Coroutine[Any, Any, Any], stopped_at: object) -> None:
             """From its next step on this is ``coroutine``, which waits for ``stopped_at``."""
             self._taken = coroutine
             self._stopped_at.append(stopped_at)
@@ -89,7 +90,7 @@ else:
             if self._taken is not None:
                 self._taken.close()
 
-        def __await__(self) -> Generator[Any, Any, None]:
+        def __await__(self) -> Generator[Any, Any, Any]:
             raise TypeError("a handover is run by a task")
 
     class EagerRunner:
@@ -104,19 +105,20 @@ else:
             self._context = copy_context()
             self._spare = self._loop.create_task(self._handover, context=self._context)
 
-        def run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-            """``coroutine`` has run as far as it could; the task that runs the rest, None when it has ended.
+        def run(self, coroutine: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result] | _Result:
+            """``coroutine`` has run as far as it could: the task that runs the rest, or the result.
 
             Raises what the coroutine raises in its first step. Must not be called from within a task.
             """
-            asyncio._enter_task(self._loop, self._spare)  # noqa: SLF001 - documented, see above
+            loop, task = self._loop, self._spare
+            asyncio._enter_task(loop, task)  # noqa: SLF001 - documented, see above
             try:
                 stopped_at = self._context.run(coroutine.send, None)
-            except StopIteration:
-                return None
+            except StopIteration as stop:
+                result: _Result = stop.value
+                return result
             finally:
-                asyncio._leave_task(self._loop, self._spare)  # noqa: SLF001 - documented, see above
-            task = self._spare
+                asyncio._leave_task(loop, task)  # noqa: SLF001 - documented, see above
             self._handover.take_over(coroutine, stopped_at)
             self._renew()
             return task

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
 
 from shim.errors import Code, ResourceExhausted
 from shim.proto.ttrpc_pb2 import Request
-from shim.transport.calls import CallContext, Method, context_of, failure, status, success
+from shim.transport.calls import HANDLER_ERRORS, CallContext, failure, status, success
 from shim.ttrpc import (
     Connection,
     Event,
@@ -35,8 +35,7 @@ from shim.ttrpc import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from google.protobuf.message import Message
-
+    from shim.transport.calls import Method
     from shim.transport.eager import EagerRunner
 
 __all__ = ["MAX_CALLS", "MAX_UNREAD", "Call", "Peer", "PeerOwner"]
@@ -72,54 +71,54 @@ class PeerOwner(Protocol):
 
 
 class Call:
-    """One request whose handler runs."""
+    """One request whose handler has not finished at once."""
 
-    __slots__ = ("_stream_id", "_timer", "_what", "method", "peer", "task")
+    __slots__ = ("_method", "_peer", "_timer", "_waited_for", "_what", "stream_id", "task")
 
-    def __init__(self, peer: Peer, stream_id: int, method: Method, what: str) -> None:
-        self.peer: Peer | None = peer  # None: answered, or nobody is there to answer
-        self.method = method
-        self.task: asyncio.Task[None] | None = None
-        self._stream_id = stream_id
+    def __init__(
+        self, peer: Peer, stream_id: int, method: Method, what: str, task: asyncio.Task[Any]
+    ) -> None:
+        self.stream_id = stream_id
+        self.task = task
+        self._peer = peer
+        self._method = method
         self._what = what
+        self._waited_for = True
         self._timer: asyncio.TimerHandle | None = None
-
-    async def run(self, request: Message, context: CallContext) -> None:
-        """The handler has ended and the call is answered. Raises nothing but what ends the process."""
-        try:
-            payload = success(await self.method.handler(request, context))
-        except asyncio.CancelledError:
-            payload = status(Code.CANCELED, f"{self._what}: context canceled")
-        except Exception as error:  # noqa: BLE001 - the edge: whatever a handler raises is an answer
-            payload = failure(error, self._what)
-        self.answer(payload)
-
-    def answer(self, payload: bytes) -> None:
-        """The caller has this answer, unless it has one already."""
-        if self._timer is not None:
-            self._timer.cancel()
-        peer, self.peer = self.peer, None
-        if peer is not None:
-            peer.reply(self._stream_id, payload)
+        task.add_done_callback(self._done)
 
     def expire_at(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
         """The call will be answered at ``deadline`` even if its handler has not ended."""
         self._timer = loop.call_at(deadline, self._expired)
 
     def _expired(self) -> None:
-        self.answer(status(Code.DEADLINE_EXCEEDED, f"{self._what}: context deadline exceeded"))
-        self._stop()
+        text = f"{self._what}: context deadline exceeded"
+        self._peer.reply(self.stream_id, status(Code.DEADLINE_EXCEEDED, text))
+        self.abandon()
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: a handler that is not shielded ends now."""
-        self.peer = None
-        self._stop()
-
-    def _stop(self) -> None:
+        self._waited_for = False
         if self._timer is not None:
             self._timer.cancel()
-        if self.task is not None and not self.method.shielded:
+        if not self._method.shielded:
             self.task.cancel()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._waited_for:
+            self._peer.reply(self.stream_id, self._answer())
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            # Nothing fails silently: this is a shielded handler, which changes something that lasts.
+            _log.warning("%s failed when nobody waited any more: %s", self._what, error, exc_info=error)
+        self._peer.ended(self)
+
+    def _answer(self) -> bytes:
+        try:
+            return success(self.task.result())
+        except HANDLER_ERRORS as error:
+            return failure(error, self._what)
 
 
 class Peer(asyncio.BufferedProtocol):
@@ -128,6 +127,7 @@ class Peer(asyncio.BufferedProtocol):
     def __init__(self, owner: PeerOwner, pid: int) -> None:
         self.pid = pid
         self._owner = owner
+        self._run = owner.runner.run
         self._loop = asyncio.get_running_loop()
         self._machine = Connection(Role.SERVER)
         self._transport: asyncio.Transport | None = None
@@ -217,26 +217,35 @@ class Peer(asyncio.BufferedProtocol):
             self._start(event.stream_id, method, request)
 
     def _start(self, stream_id: int, method: Method, request: Request) -> None:
-        what = f"{request.service}/{request.method}"
         try:
             message = method.request.FromString(request.payload)
         except DecodeError:
-            text = f"{what}: the message cannot be decoded: invalid argument"
+            text = f"{_name(request)}: the message cannot be decoded: invalid argument"
             self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
             return
-        deadline = self._loop.time() + request.timeout_nano / 1e9 if request.timeout_nano else None
-        call = Call(self, stream_id, method, what)
-        call.task = self._owner.runner.run(call.run(message, context_of(request, deadline)))
-        if call.task is None:
+        nanos = request.timeout_nano
+        deadline = self._loop.time() + nanos / 1e9 if nanos else None
+        context = CallContext(None, deadline, request.metadata)
+        try:
+            outcome = self._run(method.handler(message, context))
+            payload = b"" if isinstance(outcome, asyncio.Task) else success(outcome)
+        except HANDLER_ERRORS as error:
+            self.reply(stream_id, failure(error, _name(request)))
             return
-        self._calls[stream_id] = call
+        if isinstance(outcome, asyncio.Task):
+            self._wait_for(Call(self, stream_id, method, _name(request), outcome), deadline)
+        else:
+            self.reply(stream_id, payload)
+
+    def _wait_for(self, call: Call, deadline: float | None) -> None:
+        self._calls[call.stream_id] = call
         self._owner.started(call)
-        call.task.add_done_callback(lambda _: self._ended(stream_id, call))
         if deadline is not None:
             call.expire_at(deadline, self._loop)
 
-    def _ended(self, stream_id: int, call: Call) -> None:
-        self._calls.pop(stream_id, None)
+    def ended(self, call: Call) -> None:
+        """The handler of ``call`` has ended, and it was answered if anybody waited."""
+        self._calls.pop(call.stream_id, None)
         self._owner.finished(call)
         if self._closing and not self._calls and self._transport is not None:
             self._transport.close()
@@ -244,7 +253,7 @@ class Peer(asyncio.BufferedProtocol):
     def _rejected(self, event: StreamRejected) -> None:
         if event.finished and event.stream_id in self._calls:
             self._calls.pop(event.stream_id).abandon()
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._write(self._machine.reject(event.stream_id, status(event.code, event.text)))
 
     def reply(self, stream_id: int, payload: bytes) -> None:
@@ -279,3 +288,7 @@ class Peer(asyncio.BufferedProtocol):
         """The connection is gone, whatever was still to be sent."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _name(request: Request) -> str:
+    return f"{request.service}/{request.method}"

@@ -88,8 +88,7 @@ class Server:
             peer.close()
         await self._until(lambda: not self._calls and not self._peers, grace_s)
         for call in list(self._calls):
-            if call.task is not None:
-                call.task.cancel()
+            call.task.cancel()
         await self._until(lambda: not self._calls and not self._peers, grace_s)
         for peer in list(self._peers):
             peer.abort()

@@ -130,14 +130,15 @@ class Connection:
             self._data(frame, Party.ANSWERER, events)
 
     def _request(self, frame: Frame, events: list[Event]) -> None:
-        complaint = self._complaint(frame.stream_id)
+        stream_id = frame.stream_id
+        complaint = self._complaint(stream_id)
         if complaint:
-            events.append(StreamRejected(frame.stream_id, Code.INVALID_ARGUMENT, complaint, finished=False))
+            events.append(StreamRejected(stream_id, Code.INVALID_ARGUMENT, complaint, finished=False))
             return
         kind = kind_of_flags(frame.flags)
-        self._last_id = frame.stream_id
-        self._streams[frame.stream_id] = OPENING[kind]
-        events.append(RequestReceived(frame.stream_id, frame.data, kind))
+        self._last_id = stream_id
+        self._streams[stream_id] = OPENING[kind]
+        events.append(RequestReceived(stream_id, frame.data, kind))
 
     def _complaint(self, stream_id: int) -> str | None:
         if stream_id % 2 == 0:
@@ -182,15 +183,18 @@ class Connection:
         events.append(StreamRejected(frame.stream_id, Code.RESOURCE_EXHAUSTED, text, finished))
 
     def _move(self, stream_id: int, sender: Party, message: Message) -> bool:
-        """The stream's state after ``message``; False, and no change, when the table does not have the step."""
-        state = TRANSITIONS.get((self._streams[stream_id], sender, message))
-        if state is None:
+        """The stream's state is that after ``message``; False, and no change, when there is no such step."""
+        following = TRANSITIONS.get((self._streams[stream_id], sender, message))
+        if following is None:
             return False
+        self._enter(stream_id, following)
+        return True
+
+    def _enter(self, stream_id: int, state: State) -> None:
         if state is State.FINISHED:
             del self._streams[stream_id]
         else:
             self._streams[stream_id] = state
-        return True
 
     # Sending. Each method returns the bytes to write; ResourceExhausted (data larger than MAX_DATA) and
     # LocalProtocolError leave everything as it was.
@@ -240,12 +244,13 @@ class Connection:
 
     def _send(self, stream_id: int, message: Message, type_: int, flags: int, data: bytes) -> bytes:
         state = self._streams.get(stream_id, State.FINISHED)
-        if (state, self._us, message) not in TRANSITIONS:
+        following = TRANSITIONS.get((state, self._us, message))
+        if following is None:
             raise LocalProtocolError(
                 f"no {message.value} may be sent on stream {stream_id}: it is {state.value}"
             )
         wire = encode_frame(stream_id, type_, flags, data)
-        self._move(stream_id, self._us, message)
+        self._enter(stream_id, following)
         return wire
 
     def reject(self, stream_id: int, payload: bytes) -> bytes:
