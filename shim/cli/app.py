@@ -110,9 +110,9 @@ def run(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         _discard_stdout()
         return exit_codes.PIPE_CLOSED
-    except KeyboardInterrupt:
-        return exit_codes.INTERRUPTED
-    except (click.UsageError, exit_codes.Failure, ShimError, OSError) as error:
+    except KeyboardInterrupt as error:
+        return getattr(error, "exit_code", exit_codes.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - nobody but the authors can do anything with a traceback
         text, code = _verdict(error)
         if settings.debug:
             traceback.print_exc()
@@ -130,9 +130,10 @@ def _verdict(error: Exception) -> tuple[str, int]:
         text, code = f"{error.format_message().rstrip('.')}; see: {path} --help", exit_codes.USAGE
     elif isinstance(error, OSError):
         text = str(from_os_error(error, "the system refused"))
+    elif isinstance(error, ShimError | exit_codes.Failure):
+        text, code = str(error), getattr(error, "exit_code", code)
     else:
-        text = str(error)
-        code = getattr(error, "exit_code", code)
+        text = f"a fault of ocishim itself: {type(error).__name__}: {error}; ocishim --debug tells where"
     return f"ocishim: {' '.join(text.split())}", code
 
 
@@ -145,6 +146,13 @@ def _invoke(argv: Sequence[str], settings: Settings) -> int:
         return end.exit_code
 
 
+def _open_standard_descriptors() -> None:
+    # Closed ones would be the numbers of our next FIFOs, and be taken for stdout.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
 def _discard_stdout() -> None:
     # The interpreter flushes stdout once more when it ends, and would complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
@@ -152,6 +160,7 @@ def _discard_stdout() -> None:
 
 def main() -> None:
     """Run the command line of this process and end with its code."""
+    _open_standard_descriptors()
     if "_OCISHIM_COMPLETE" in os.environ:
         cli.main(prog_name="ocishim", obj=Settings())
     sys.exit(run(sys.argv[1:]))

@@ -6,6 +6,7 @@ import click
 
 from shim.cli import exit_codes, options, output
 from shim.cli.launch import Request, launched
+from shim.cli.launch_options import LaunchOptions, launch_options
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 
@@ -13,10 +14,10 @@ __all__ = ["command"]
 
 
 @click.command("create")
-@options.launch_options
+@launch_options
 @options.as_json
 @pass_settings
-def command(settings: Settings, /, launch: options.LaunchOptions, *, as_json: bool) -> None:
+def command(settings: Settings, /, launch: LaunchOptions, *, as_json: bool) -> None:
     """Make a container of BUNDLE that waits to be started.
 
     Its output goes to a file, for nobody may be there to read it; see ocishim logs. Prints the id.

@@ -11,7 +11,6 @@ import click
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.task_client import NAMESPACE
-from shim.cli.values import RUNTIME
 from shim.process import Reaper
 from shim.runtime import driver_for
 
@@ -26,7 +25,7 @@ _SHORT = 8
 
 
 @click.command("features")
-@click.option("--runtime", metavar="NAME|PATH", type=RUNTIME, help="runc, crun, runsc, or a path.")
+@options.runtime
 @options.as_json
 @pass_settings
 def command(settings: Settings, /, *, runtime: str | None, as_json: bool) -> None:

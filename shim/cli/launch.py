@@ -30,7 +30,7 @@ from shim.oci import spec as oci_spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from shim.cli.options import LaunchOptions
+    from shim.cli.launch_options import LaunchOptions
     from shim.cli.signals import Signals
     from shim.config import Config
     from shim.oci.spec import Spec

@@ -23,9 +23,8 @@ def command(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
     if as_json:
         output.print_json([{"pid": pid, "exec": name, "command": _command(pid)} for pid, name in found])
     else:
-        output.print_table(
-            (">PID", "EXEC", "COMMAND"), [(str(pid), name, " ".join(_command(pid))) for pid, name in found]
-        )
+        rows = [(str(pid), name, " ".join(" ".join(_command(pid)).split())) for pid, name in found]
+        output.print_table((">PID", "EXEC", "COMMAND"), rows)
 
 
 def _command(pid: int) -> list[str]:

@@ -10,6 +10,7 @@ import click
 from shim.cli import exit_codes, options, output, removal
 from shim.cli.foreground import End
 from shim.cli.launch import Request, launched
+from shim.cli.launch_options import LaunchOptions, launch_options
 from shim.cli.session import Session, conclude, connect_terminal, warn_if_out_of_memory
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
@@ -24,7 +25,7 @@ _STOP_S = 10.0
 
 
 @click.command("run")
-@options.launch_options
+@launch_options
 @click.option("-d", "--detach", is_flag=True, help="Print the id and do not wait; output goes to a file.")
 @click.option("--rm", "remove", is_flag=True, help="Delete the container once it has ended.")
 @options.detach_keys
@@ -33,7 +34,7 @@ _STOP_S = 10.0
 def command(
     settings: Settings,
     /,
-    launch: options.LaunchOptions,
+    launch: LaunchOptions,
     *,
     detach: bool,
     remove: bool,

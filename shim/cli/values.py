@@ -91,7 +91,7 @@ def _parse_variable(text: str) -> str:
 
 def _parse_runtime(text: str) -> str:
     # The shim has another working directory than we have.
-    return os.path.abspath(text) if "/" in text else text  # noqa: PTH100 - symlinks keep their name
+    return os.path.abspath(text) if "/" in text else text
 
 
 def _container_ids(ctx: click.Context, param: click.Parameter) -> Iterable[str]:
