@@ -1,0 +1,72 @@
+"""Every command of README.md runs, and prints what README says it prints.
+
+A block of kind ``console`` is one session of one shell. A line that begins with ``$ `` is a command; what follows is its output,
+in which ``...`` stands for anything. A command must succeed, or the block says ``||``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+README = (TOP / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def steps_of(block: str) -> list[tuple[str, str]]:
+    """The commands of a block, each with the output that it is to have."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def matches(expected: str, output: str) -> bool:
+    pattern = "".join(
+        ".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", expected.strip())
+    )
+    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(BLOCKS) >= 4
+    assert all(steps_of(block) for block in BLOCKS)
+
+
+def test_every_option_in_the_text_exists() -> None:
+    # Commands that are named in running text are not run; that they exist is seen here.
+    named = set(re.findall(r"`ocishim ([a-z]+)", README))
+    shown = subprocess.run(
+        ["ocishim", "--help"], capture_output=True, text=True, check=True, env=environment()
+    ).stdout
+    assert named
+    assert all(re.search(rf"^  {verb} ", shown, re.MULTILINE) for verb in named), named
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{TOP}/.venv/bin:{os.environ['PATH']}", "COLUMNS": "120"}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: steps_of(block)[0][0][:40])
+def test_block(block: str, state_root: Path, tmp_path: Path, leaks: object) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_root = "{state_root}"\n', encoding="utf-8")
+    env = {**environment(), "OCISHIM_CONFIG": str(config)}
+    for command, expected in steps_of(block):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=TOP,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+        assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}\nexpected:\n{expected}"
