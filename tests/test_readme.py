@@ -25,10 +25,10 @@ def steps_of(block: str) -> list[tuple[str, str]]:
 
 
 def matches(expected: str, output: str) -> bool:
-    pattern = "".join(
-        ".*" if part == "..." else re.escape(part) for part in re.split(r"(\.\.\.)", expected.strip())
-    )
-    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
+    # Alone on a line it stands for any number of lines, none included.
+    parts = re.split(r"(^\.\.\.\n|\.\.\.)", expected, flags=re.MULTILINE)
+    pattern = "".join(".*" if part.startswith("...") else re.escape(part) for part in parts)
+    return re.fullmatch(pattern, output, re.DOTALL) is not None
 
 
 def test_there_is_something_to_run() -> None:
