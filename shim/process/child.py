@@ -9,8 +9,12 @@ Man pages: pidfd_open(2), pidfd_send_signal(2).
 from __future__ import annotations
 
 import asyncio
-import signal
+import errno
+import logging
+import os
 from typing import TYPE_CHECKING
+
+from shim.linux.pidfd import pidfd_send_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Child"]
 
+_log = logging.getLogger(__name__)
+
 
 class Child:
-    """A process that we started or adopted. Owns its pidfd until ``close``, or until it is collected."""
+    """A process that we started or adopted. Owns its pidfd until the exit, or until ``close``."""
 
     __slots__ = ("_callbacks", "_pidfd", "_waiters", "exit", "pid")
 
@@ -55,14 +61,21 @@ class Child:
             self._callbacks.append(callback)
 
     def ended(self, ended: Exit) -> None:
-        """Record the exit and tell everybody. The reaper calls this, once."""
+        """Record the exit and tell everybody. The reaper calls this, once.
+
+        An error in a callback is logged and goes no further: the other callbacks and the rest of the sweep have to run.
+        """
         self.exit = ended
+        self.close()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(ended)
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(ended)
+            try:
+                callback(ended)
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged and the sweep goes on
+                _log.exception("telling of the end of process %d failed", self.pid)
 
     def send_signal(self, number: int) -> None:
         """Signal the process.
@@ -72,10 +85,13 @@ class Child:
             OSError: the kernel refused, for example for an invalid number (EINVAL).
         """
         if self.exit is not None or self._pidfd is None or self._pidfd.closed:
-            raise ProcessLookupError(3, "process already finished")
-        signal.pidfd_send_signal(self._pidfd.fileno(), number)
+            raise ProcessLookupError(errno.ESRCH, "process already finished")
+        try:
+            pidfd_send_signal(self._pidfd.fileno(), number)
+        except OverflowError:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
 
     def close(self) -> None:
-        """Drop the pidfd; the process itself is left as it is."""
+        """Drop the pidfd; the process itself is left as it is, and its exit is still told."""
         if self._pidfd is not None:
             self._pidfd.close()

@@ -9,8 +9,8 @@ no exit is ever lost, taken twice, or given to the wrong process:
    looked at, so there would be two owners; and it costs an epoll registration for each process.
 2. A pid is in ``_children`` before the sweep can see it: spawn and registration are one step in the loop's thread.
 3. An exit that belongs to nobody is kept by every adoption window that is open, because one of them may be about to
-   learn that pid; with no window open it was an orphan and is only counted. Inside a window a pid that was reaped could in
-   theory be used again by another grandchild before ``adopt`` is called; ``adopt`` prefers the exit that was seen.
+   learn that pid; with no window open it was an orphan and is only counted. A window may be open for as long as a
+   runtime takes, long enough for a pid to come round again, so a child that is alive wins over an exit that was seen.
 
 Man pages: waitid(2), prctl(2) PR_SET_CHILD_SUBREAPER, pidfd_open(2).
 """
@@ -49,10 +49,11 @@ class AdoptionWindow:
         self.unclaimed: dict[int, Exit] = {}
 
     def adopt(self, pid: int) -> Child:
-        """The process ``pid``, which the kernel gave or will give to this subreaper.
+        """The process ``pid``, which became our child when the runtime that started it ended.
 
         Raises:
-            NotFound: there is no such process, and none with this pid ended within the window.
+            NotFound: it is no child of ours, and none with this pid ended within the window. A process whose exit
+                would never come is refused here rather than waited for, and signalled, for ever.
         """
         return self._reaper.adopt(pid, self.unclaimed)
 
@@ -72,10 +73,13 @@ class Reaper:
         return len(self._children)
 
     def start(self) -> None:
-        """Become subreaper and reap from now on, also what ended before."""
+        """Become subreaper and reap from now on, also what ended before. For the main thread, as signals are."""
+        loop = asyncio.get_running_loop()
         set_child_subreaper()
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_signal_handler(signal.SIGCHLD, self._sweep)
+        loop.add_signal_handler(signal.SIGCHLD, self._sweep)
+        self._loop = loop
+        # In the loop's next round, as each handler that is added after ours turns the warnings on again.
+        loop.call_soon(_expect_many_signals)
         self._sweep()
 
     def stop(self) -> None:
@@ -124,23 +128,26 @@ class Reaper:
             yield window
         finally:
             self._windows.discard(window)
-            self.orphans += len(window.unclaimed)
+            # What another window holds, too, may be adopted there yet; the last one counts it.
+            held = {pid for other in self._windows for pid in other.unclaimed}
+            self.orphans += len(window.unclaimed.keys() - held)
 
     def adopt(self, pid: int, unclaimed: dict[int, Exit]) -> Child:
         """See ``AdoptionWindow.adopt``."""
-        if (ended := unclaimed.pop(pid, None)) is not None:
-            for window in self._windows:
-                window.unclaimed.pop(pid, None)
-            return Child(pid, None, ended)
-        if (known := self._children.get(pid)) is not None:
+        known = self._children.get(pid)
+        if known is not None and pid not in unclaimed:
             return known
-        try:
-            pidfd = pidfd_open(pid)
-        except ProcessLookupError:
-            raise NotFound(f"process {pid} has gone before it could be watched") from None
-        child = Child(pid, pidfd)
-        self._children[pid] = child
-        return child
+        if known is None and _is_child(pid):
+            # A zombie until the sweep, which cannot run in between, so the pid is still that process.
+            child = self._children[pid] = Child(pid, pidfd_open(pid))
+            return child
+        if (ended := unclaimed.get(pid)) is None:
+            raise NotFound(
+                f"process {pid} is not a child of this shim, or was gone before it could be watched"
+            )
+        for window in self._windows:
+            window.unclaimed.pop(pid, None)
+        return Child(pid, None, ended)
 
     def _sweep(self) -> None:
         while True:
@@ -174,4 +181,29 @@ def which(name: str) -> str:
         return name
     if (found := shutil.which(name)) is None:
         raise NotFound(f"program {name!r} is not on PATH={os.environ.get('PATH', '')}")
-    return found
+    # PATH may hold relative names, and exec looks only after it has changed to the child's directory.
+    return os.path.abspath(found)
+
+
+def _is_child(pid: int) -> bool:
+    """Whether ``pid`` is a child of ours, alive or not reaped yet."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (OSError, OverflowError):  # ECHILD; EINVAL and the overflow for what can be no pid
+        return False
+    return True
+
+
+def _expect_many_signals() -> None:
+    """Let signals coalesce without a word.
+
+    Python writes a byte for each signal into the loop's wake-up socket, which holds some 280. When more children than
+    that end while the loop is busy the rest find it full: harmless, because one byte makes the sweep reap them all, but
+    asyncio asks for a traceback on stderr for each, and stderr can be a pipe that nobody empties.
+    """
+    # Blocked meanwhile, so that no signal finds the socket missing.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    fd = signal.set_wakeup_fd(-1)
+    if fd >= 0:
+        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
