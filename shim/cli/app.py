@@ -127,7 +127,8 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return error.format_message(), exit_codes.USAGE
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "ocishim"
-        text, code = f"{error.format_message().rstrip('.')}; see: {path} --help", exit_codes.USAGE
+        message = error.format_message().rstrip(".")
+        text, code = f"{message[:1].lower()}{message[1:]}; see: {path} --help", exit_codes.USAGE
     elif isinstance(error, OSError):
         text = str(from_os_error(error, "the system refused"))
     elif isinstance(error, ShimError | exit_codes.Failure):

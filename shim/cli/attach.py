@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import click
 
 from shim.cli import exit_codes, options
@@ -34,20 +36,20 @@ def command(
 
     Shows what it writes from now on, passes our stdin on if it has one, and ends as the container does.
     """
-    container = settings.containers.get(container_id)
-    with (
-        exit_codes.foreground(),
-        Signals() as signals,
-        attached(
-            container,
-            exec_id=exec_id,
-            stdin=not no_stdin,
-            from_end=True,
-            signals=signals,
-            detach_keys=detach_keys,
-            end_stdin=end_stdin,
-        ) as session,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(exit_codes.foreground())
+        container = settings.containers.get(container_id)
+        session = stack.enter_context(
+            attached(
+                container,
+                exec_id=exec_id,
+                stdin=not no_stdin,
+                from_end=True,
+                signals=stack.enter_context(Signals()),
+                detach_keys=detach_keys,
+                end_stdin=end_stdin,
+            )
+        )
         if session.terminal and not no_stdin:
             connect_terminal(session.task, exec_id)
         outcome = session.run()

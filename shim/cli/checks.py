@@ -125,17 +125,10 @@ def control_groups(_: Config) -> Iterator[Check]:
             found,
             f"no limits for {names}: enable it in the parent's cgroup.subtree_control",
         )
-    elif (
-        not Path(hierarchy.unified.mount_point if hierarchy.unified else "/").is_dir()
-        or not _can_write_groups()
-    ):
+    elif hierarchy.unified and not os.access(hierarchy.unified.mount_point, os.W_OK):
         yield Check("cgroups", "warn", f"{found}; not writable", "limits need root, or a delegated group")
     else:
         yield Check("cgroups", "ok", found)
-
-
-def _can_write_groups() -> bool:
-    return os.access("/sys/fs/cgroup", os.W_OK)
 
 
 def permissions(_: Config) -> Iterator[Check]:

@@ -63,8 +63,10 @@ def command(
     """Run CMD in a running container, beside its init and with the same environment."""
     if detach and interactive:
         raise click.UsageError("with -d nobody is there to pass a stdin on, leave out -i")
-    container = settings.containers.get(container_id)
-    with exit_codes.foreground(), container.connect() as task:
+    with ExitStack() as stack:
+        stack.enter_context(exit_codes.foreground())
+        container = settings.containers.get(container_id)
+        task = stack.enter_context(container.connect())
         process = oci_process.derive(_init(container), args, terminal=terminal, **changes)
         exec_id = f"exec-{os.urandom(3).hex()}"
         if detach:

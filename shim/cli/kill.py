@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 @click.command("kill")
 @options.container
-@click.argument("number", metavar="[SIGNAL]", type=SIGNAL, default=int(signal.SIGTERM))
+@click.argument("number", cls=options.Argument, metavar="[SIGNAL]", type=SIGNAL, default=int(signal.SIGTERM))
 @click.option("-a", "--all", "all_processes", is_flag=True, help="To every process in the container.")
 @options.exec_id
 @pass_settings

@@ -23,7 +23,7 @@ _SIZE = Value("size", parse_size)
 
 _LAUNCH = (
     click.argument("bundle", type=click.Path(path_type=Path, file_okay=False, resolve_path=True)),
-    click.argument("container_id", metavar="[ID]", required=False, type=CONTAINER),
+    click.argument("container_id", cls=options.Argument, metavar="[ID]", required=False, type=CONTAINER),
     click.option("-t", "--terminal", is_flag=True, help="Give it a terminal; implies -i."),
     click.option("-i", "--interactive", is_flag=True, help="Pass our stdin on; without, its stdin is empty."),
     options.runtime,

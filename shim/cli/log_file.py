@@ -36,9 +36,14 @@ class LogOutput:
         self._behind = True
         self._held = Held(sink)
         try:
-            self._file = OwnedFd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY))
             self._watch = FileWatch(path)
+            try:
+                self._file = OwnedFd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY))
+            except OSError:
+                self._watch.close()
+                raise
         except OSError as error:
+            sink.close()
             raise from_os_error(error, f"log file {path} cannot be read") from error
         if from_end:
             os.lseek(self._file.fileno(), 0, os.SEEK_END)

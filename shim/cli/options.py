@@ -8,6 +8,7 @@ from shim.cli.detach import DEFAULT
 from shim.cli.values import CONTAINER, DETACH_KEYS, RUNTIME
 
 __all__ = [
+    "Argument",
     "as_json",
     "container",
     "containers",
@@ -17,9 +18,19 @@ __all__ = [
     "runtime",
 ]
 
-container = click.argument("container_id", metavar="ID", type=CONTAINER)
-containers = click.argument("container_ids", metavar="ID...", type=CONTAINER, nargs=-1, required=True)
-containers_or_all = click.argument("container_ids", metavar="[ID...]", type=CONTAINER, nargs=-1)
+
+class Argument(click.Argument):
+    """One whose brackets and dots, which are for the usage line, stay out of error messages."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:  # noqa: ARG002, D102 - click's signature
+        return f"'{(self.metavar or '').strip('[].')}'"
+
+
+container = click.argument("container_id", cls=Argument, metavar="ID", type=CONTAINER)
+containers = click.argument(
+    "container_ids", cls=Argument, metavar="ID...", type=CONTAINER, nargs=-1, required=True
+)
+containers_or_all = click.argument("container_ids", cls=Argument, metavar="[ID...]", type=CONTAINER, nargs=-1)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 detach_keys = click.option(
     "--detach-keys",

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from shim.cli.shim_process import ShimProcess
 from shim.cli.task_client import Task
-from shim.errors import DataLoss, DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unavailable
+from shim.errors import DataLoss, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 from shim.transport.client import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shim.cli.containers import Container, Record
+    from shim.cli.task_client import WaitAnswer
 
-__all__ = ["end_shim", "kill", "remove", "stop"]
+__all__ = ["remove", "stop"]
 
 _SHIM_ENDS_S = 5.0
 _KILLED_S = 10.0
@@ -39,13 +40,17 @@ def remove(container: Container, *, force: bool) -> None:
     except (FailedPrecondition, DataLoss):
         if not force:
             raise
-        remove_from_disk(container)
+        _remove_from_disk(container)
         return
     shim = ShimProcess(record.shim_pid, record.shim_started)
     try:
         with Task.connect(container.id, record.address) as task:
-            _delete(task, force=force)
-            end_shim(task, shim)
+            _delete(container, task, force=force)
+            with suppress(Unavailable):
+                task.shutdown()
+        if not shim.wait(_SHIM_ENDS_S):
+            # It hangs, or a Create that nobody waits for any more is still going on in it.
+            _remove_dead(container, shim, force=True)
     except Unavailable:
         _remove_dead(container, shim, force=force)
     except DeadlineExceeded:
@@ -56,18 +61,21 @@ def remove(container: Container, *, force: bool) -> None:
     _remove_files(container, record)
 
 
-def _delete(task: Task, *, force: bool) -> None:
-    with suppress(NotFound):
-        if force:
-            kill(task)
+def _delete(container: Container, task: Task, *, force: bool) -> None:
+    try:
+        if force and task.inspect()["status"] not in {"created", "stopped"}:
+            _kill(task)
         task.delete()
+    except NotFound as error:
+        if not force and container.exit_record() is None:
+            raise FailedPrecondition(
+                f"container {container.id} is being made just now, or that was cut short; "
+                f"to remove it: ocishim delete --force {container.id}"
+            ) from error
 
 
-def kill(task: Task) -> None:
-    """The container of ``task`` is not running any more; one that was only created is left to Delete."""
+def _kill(task: Task) -> None:
     with suppress(NotFound):
-        if task.inspect()["status"] in {"created", "stopped"}:
-            return
         wait = task.begin_wait(timeout=_KILLED_S)
         task.kill(signal.SIGKILL)
         wait.result()
@@ -79,27 +87,25 @@ def stop(tasks: Sequence[Task], timeout_s: float) -> None:
     Raises:
         ShimError: one could not be stopped; the others are.
     """
-    waits = []
-    for task in tasks:
-        with suppress(NotFound):
-            waits.append((task, task.begin_wait(timeout=timeout_s)))
-            task.kill(signal.SIGTERM)
+    waits = [(task, _terminate(task, timeout_s)) for task in tasks]
     for task, wait in waits:
         try:
             wait.result()
         except DeadlineExceeded:
-            kill(task)
+            _kill(task)
         except NotFound:
             continue
 
 
-def end_shim(task: Task, shim: ShimProcess) -> None:
-    """The shim has ended: it was asked to, and killed if it did not. Its container must be deleted."""
-    with suppress(ShimError):
-        task.shutdown()
-    task.close()
-    if not shim.wait(_SHIM_ENDS_S):
-        shim.kill()
+def _terminate(task: Task, timeout_s: float) -> WaitAnswer:
+    wait = task.begin_wait(timeout=timeout_s)
+    with suppress(NotFound):
+        status = task.inspect()["status"]
+        # A program that has not begun has no handler to run; what is frozen cannot run its own.
+        task.kill(signal.SIGKILL if status == "created" else signal.SIGTERM)
+        if status == "paused":
+            task.resume()
+    return wait
 
 
 def _remove_dead(container: Container, shim: ShimProcess, *, force: bool) -> None:
@@ -109,10 +115,10 @@ def _remove_dead(container: Container, shim: ShimProcess, *, force: bool) -> Non
             f"to remove both: ocishim delete --force {container.id}"
         )
     shim.kill()
-    remove_from_disk(container)
+    _remove_from_disk(container)
 
 
-def remove_from_disk(container: Container) -> None:
+def _remove_from_disk(container: Container) -> None:
     """What a dead shim left is gone: processes, cgroup, mounts, the runtime's state, the directory."""
     from shim.bootstrap.delete import delete_from_disk  # noqa: PLC0415 - drivers, which a live shim makes needless
 

@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from shim.cli import exit_codes, output
 from shim.cli.detach import DetachKeys
 from shim.cli.fifos import Fifos
@@ -160,6 +162,7 @@ def conclude(container: Container, task: Task, outcome: Outcome) -> int:
         return outcome.status
     how = f"ocishim attach {container.id}"
     if outcome.end is End.DETACHED:
+        click.echo(err=True)  # the cursor is where the container left it
         output.warn(f"detached from container {container.id}, which goes on; to come back: {how}")
         return 0
     output.warn(f"nobody reads the output any more; container {container.id} goes on, to see it: {how}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from shim.errors import FailedPrecondition, ShimError, Unavailable
+from shim.cli import output
+from shim.errors import FailedPrecondition, NotFound, ShimError, Unavailable
 
 if TYPE_CHECKING:
     from shim.cli.containers import Container, Record
@@ -55,6 +55,10 @@ def look(container: Container) -> Snapshot:
     try:
         with container.connect() as task:
             return _from_shim(record, task.inspect())
+    except NotFound:
+        hint = f"to remove it: ocishim delete --force {record.id}"
+        note = f"it is being made or deleted just now, or that was cut short; {hint}"
+        return _snapshot(record, "creating", shim_pid=record.shim_pid, note=note)
     except Unavailable:
         return _from_disk(container, record)
     except ShimError as error:
@@ -94,12 +98,11 @@ def _from_disk(container: Container, record: Record) -> Snapshot:
     if ended is None:
         note = f"its shim is gone, and may have left it running; to remove it: ocishim delete --force {record.id}"
         return _snapshot(record, "unknown", note=note)
-    at = datetime.fromtimestamp(ended.exited_at_ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
     return _snapshot(
         record,
         "stopped",
         exit_status=ended.status,
-        exited_at=at,
+        exited_at=output.timestamp(ended.exited_at_ns),
         oom_killed=ended.oom_killed,
         note=f"its shim is gone; to remove what is left: ocishim delete {record.id}",
     )

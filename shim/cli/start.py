@@ -23,12 +23,13 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_id: str, *, attach: bool, detach_keys: bytes) -> int:
     """Start a container that was created."""
-    container = settings.containers.get(container_id)
+    if not attach:
+        with settings.containers.get(container_id).connect() as task:
+            task.start()
+        return 0
     with ExitStack() as stack:
-        if not attach:
-            stack.enter_context(container.connect()).start()
-            return 0
         stack.enter_context(exit_codes.foreground())
+        container = settings.containers.get(container_id)
         signals = stack.enter_context(Signals())
         session = stack.enter_context(attached(container, signals=signals, detach_keys=detach_keys))
         if session.terminal:

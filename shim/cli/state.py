@@ -32,9 +32,8 @@ def command(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
     if as_json:
         output.print_json(state)
         return
-    output.print_pairs(
-        {name: _text(value) for name, value in state.items() if value not in (None, "", [], {})}
-    )
+    # Of the streams, and of everything that is not so, only programs want to know.
+    output.print_pairs({name: _text(value) for name, value in state.items() if value and name != "streams"})
 
 
 def _state(container: Container, snapshot: Snapshot) -> dict[str, Any]:

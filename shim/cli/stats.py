@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +51,11 @@ def command(settings: Settings, /, container_ids: tuple[str, ...], *, watch: boo
                 if container_ids:
                     raise
         looks = _looks(tasks, strict=bool(container_ids))
-        if as_json:
-            _print_json(looks, watch=watch)
-        elif watch and sys.stdout.isatty():
-            _show(looks)
-        else:
+        with suppress(KeyboardInterrupt):
+            if watch and not as_json and sys.stdout.isatty():
+                _show(looks)
             for rows in looks:
-                output.print_table(_COLUMNS, map(_row, rows))
+                _print(rows, as_json=as_json)
                 if not watch:
                     return
 
@@ -91,12 +89,12 @@ def _measure(tasks: list[Task], *, strict: bool) -> Mapping[str, Measurement]:
     return found
 
 
-def _print_json(looks: Iterator[list[dict[str, Any]]], *, watch: bool) -> None:
-    for rows in looks:
-        for row in rows:
-            output.print_json_line({name: value for name, value in row.items() if name != "at_ns"})
-        if not watch:
-            return
+def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if not as_json:
+        output.print_table(_COLUMNS, map(_row, rows))
+        return
+    for row in rows:
+        output.print_json_line({name: value for name, value in row.items() if name != "at_ns"})
 
 
 def _show(looks: Iterator[list[dict[str, Any]]]) -> None:

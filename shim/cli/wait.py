@@ -33,7 +33,8 @@ def command(settings: Settings, /, container_ids: tuple[str, ...], *, exec_id: s
         for container, wait in zip(chosen, waits, strict=True):
             ended = _result(container, exec_id, wait)
             if as_json:
-                output.print_json_line({"id": container.id, **ended._asdict()})
+                at = output.timestamp(ended.exited_at_ns)
+                output.print_json_line({"id": container.id, "exit_status": ended.status, "exited_at": at})
             else:
                 output.say(str(ended.status))
 
