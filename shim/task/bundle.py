@@ -63,7 +63,8 @@ class Bundle:
         except FileNotFoundError:
             raise NotFound(f"{origin} does not exist") from None
         except OSError as error:
-            raise from_os_error(error, f"{origin} cannot be read") from error
+            # Without the path, which is named already.
+            raise from_os_error(OSError(error.errno, error.strerror), f"{origin} cannot be read") from error
         return oci_spec.parse(data, origin)
 
     def save_spec(self, raw: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ class InitProcess(TaskProcess):
         self._driver = driver
         self._ended = ended
         self._restore_from = restore_from
+        self._discarded = False
 
     @property
     def restores(self) -> bool:
@@ -144,15 +145,33 @@ class InitProcess(TaskProcess):
             ShimError: the runtime could not.
         """
         self.machine.check("delete")
-        if not self.restores:
+        if self.state is State.CREATED and self.child is not None:
+            await self._delete_unstarted(self.child)
+        elif not self.restores:
             with suppress(NotFound):
-                await self._driver.delete(self.id, force=self.state is State.CREATED)
+                await self._driver.delete(self.id)
         if self.exit is not None:
             await self.io.drain()
         await self.io.close()
 
+    async def _delete_unstarted(self, child: Child) -> None:
+        # Whoever waits is to hear that it never ran, not of the signal that ends it now.
+        self._discarded = True
+        try:
+            with suppress(NotFound):
+                await self._driver.delete(self.id, force=True)
+        except BaseException:
+            self._discarded = False
+            if child.exit is not None:
+                self._end(child.exit)
+            raise
+        # crun does not wait for it to be gone.
+        with suppress(ProcessLookupError):
+            child.send_signal(signal.SIGKILL)
+        await child.wait()
+
     def _end(self, ended: Exit) -> None:
-        if self.exit is None:
+        if self.exit is None and not self._discarded:
             self.io.process_ended()
             self._ended(ended)
 
