@@ -6,12 +6,9 @@ that knows only the path. The group belongs to its container alone; the groups a
 Paths come from the configuration and from bundles, so they are untrusted: they are taken below the cgroup mount,
 without "..". Group names are ordinary names; there are no symbolic links in a cgroup file system.
 
-The two rules of cgroup v2 that users run into: a group with processes of its own cannot enable (domain) controllers
-for groups below it ("no internal processes"), and below a threaded group there can be no container. Both are looked
-for before anything is changed, because the kernel's own answers are misleading: it allows "+cpu" in a group with
-processes, turns that into a threaded domain, and refuses only the process that later wants to enter the new group.
+How a group is made is in ``creation.py``.
 
-Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Organizing Processes and Threads", "Controlling Controllers".
+Source: kernel Documentation/admin-guide/cgroup-v2.rst, "Core Interface Files".
 """
 
 from __future__ import annotations
@@ -25,20 +22,13 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from shim.cgroup import stats, tree
+from shim.cgroup.creation import create_group
 from shim.cgroup.populated import EventsFile
-from shim.errors import (
-    AlreadyExists,
-    DeadlineExceeded,
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    PermissionDenied,
-    ShimError,
-    from_os_error,
-)
+from shim.cgroup.tree import listed, translated
+from shim.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, ShimError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
     from shim.cgroup.hierarchy import Hierarchy, Mount
     from shim.cgroup.limits import Write
@@ -98,64 +88,8 @@ class Group:
         if hierarchy.unified is None:
             raise FailedPrecondition(f"cgroup {path} needs cgroup v2, and {hierarchy.describe()}")
         group = cls(hierarchy.unified, path)
-        made: list[str] = []
-        try:
-            for directory in group._ancestors():
-                if directory != group.mount_point:
-                    made += _make(directory, group._name_of(directory))
-                group._prepare_parent(directory, frozenset(needs), hierarchy.controllers)
-            made += group._make_leaf()
-        except ShimError:
-            for directory in reversed(made):
-                with suppress(OSError):
-                    os.rmdir(directory)
-            raise
+        create_group(group.mount_point, group.path, frozenset(needs), hierarchy.controllers)
         return group
-
-    def _ancestors(self) -> Iterator[str]:
-        """The directories from the mount down to the parent."""
-        directory = self.mount_point
-        for name in self.path[1:].split("/"):
-            yield directory
-            directory = f"{directory}/{name}"
-
-    def _name_of(self, directory: str) -> str:
-        return directory[len(self.mount_point) :] or "/"
-
-    def _prepare_parent(self, directory: str, needs: frozenset[str], available: frozenset[str]) -> None:
-        """Groups below ``directory`` have the controllers ``needs``, and of the others as many as possible."""
-        name = self._name_of(directory)
-        try:
-            if directory != self.mount_point:
-                _refuse_threaded(name, tree.read_file(f"{directory}/cgroup.type").decode().strip())
-            enabled = frozenset(tree.read_file(f"{directory}/cgroup.subtree_control").decode().split())
-            if needs | available <= enabled:
-                return
-            here = frozenset(tree.read_file(f"{directory}/cgroup.controllers").decode().split())
-            if missing := needs - here:
-                raise FailedPrecondition(_not_available(name, missing, here))
-            # The root may have processes beside groups; no other may.
-            holders = len(tree.own_pids(directory)) if directory != self.mount_point else 0
-        except OSError as error:
-            raise _translated(error, f"cgroup {name}") from error
-        if holders and (missing := needs - enabled):
-            raise FailedPrecondition(_internal_processes(name, missing, holders))
-        if not holders:
-            for controller in sorted(here - enabled):
-                _enable(directory, name, controller, required=controller in needs)
-
-    def _make_leaf(self) -> list[str]:
-        made = _make(self.directory, self.path)
-        if made:
-            return made
-        # Left over from a container that nobody deleted. A new directory has no limits of old.
-        if self.populated():
-            raise AlreadyExists(f"cgroup {self.path} is in use by processes {_some(self.pids())}")
-        try:
-            os.rmdir(self.directory)
-        except OSError as error:
-            raise _translated(error, f"cgroup {self.path} exists and cannot be made anew") from error
-        return _make(self.directory, self.path)
 
     def apply(self, writes: Iterable[Write]) -> None:
         """All ``writes`` are in force. When one fails, those before it stay; the error names it.
@@ -188,7 +122,7 @@ class Group:
         try:
             used = int(tree.read_file(f"{self.directory}/{file}"))
         except OSError as error:
-            raise _translated(error, f"cgroup {self.path}") from error
+            raise translated(error, f"cgroup {self.path}") from error
         if used > int(write.value):
             raise FailedPrecondition(
                 f"{write.field} = {write.value} is below what cgroup {self.path} uses now, {used}"
@@ -213,7 +147,7 @@ class Group:
             return InvalidArgument(f"{what}: {error.strerror}")
         if error.errno == errno.ENODEV and write.controller == "io":
             return InvalidArgument(f"{what}: no such block device (a partition has no limits of its own)")
-        return _translated(error, what)
+        return translated(error, what)
 
     def pids(self) -> list[int]:
         """The processes in the group and below it, ascending; empty when it is gone."""
@@ -256,7 +190,7 @@ class Group:
             tree.write_file(f"{self.directory}/cgroup.freeze", "1" if frozen else "0")
         except OSError as error:
             if error.errno not in tree.GONE:
-                raise _translated(
+                raise translated(
                     error, f"cgroup {self.path} cannot be {'frozen' if frozen else 'thawed'}"
                 ) from error
 
@@ -269,7 +203,7 @@ class Group:
             self._kill_each()
         except OSError as error:
             if error.errno not in tree.GONE:
-                raise _translated(error, f"cgroup {self.path} cannot be killed") from error
+                raise translated(error, f"cgroup {self.path} cannot be killed") from error
 
     def _kill_each(self) -> None:
         """For kernels without cgroup.kill; blocks for a moment."""
@@ -314,7 +248,7 @@ class Group:
             with events:
                 if events.populated():
                     _log.warning(
-                        "cgroup %s still has processes %s; killing them", self.path, _some(self.pids())
+                        "cgroup %s still has processes %s; killing them", self.path, listed(self.pids())
                     )
                 self.kill()
                 # At least once, so that a kernel that is still busy with dead processes is not asked without pause.
@@ -323,77 +257,11 @@ class Group:
                     yield events, left
             if time.monotonic() >= deadline and not self._remove_tree():
                 raise DeadlineExceeded(
-                    f"cgroup {self.path} is still in use by processes {_some(self.pids())}"
+                    f"cgroup {self.path} is still in use by processes {listed(self.pids())}"
                 )
 
     def _remove_tree(self) -> bool:
         try:
             return tree.remove_tree(self.directory)
         except OSError as error:
-            raise _translated(error, f"cgroup {self.path} cannot be removed") from error
-
-
-def _make(directory: str, name: str) -> list[str]:
-    """The directories that were made: this one, or none because it was there."""
-    try:
-        os.mkdir(directory)
-    except FileExistsError:
-        if os.path.exists(f"{directory}/cgroup.procs"):
-            return []
-        raise InvalidArgument(f"cgroup {name} cannot be made: a control file has that name") from None
-    except OSError as error:
-        raise _translated(error, f"cgroup {name} cannot be made") from error
-    return [directory]
-
-
-def _enable(directory: str, name: str, controller: str, *, required: bool) -> None:
-    try:
-        tree.write_file(f"{directory}/cgroup.subtree_control", f"+{controller}")
-    except OSError as error:
-        if not required:
-            _log.debug(
-                "controller %s cannot be enabled below cgroup %s: %s", controller, name, error.strerror
-            )
-        elif error.errno == errno.EBUSY:
-            # A process entered after we had looked.
-            raise FailedPrecondition(_internal_processes(name, {controller}, 1)) from error
-        else:
-            raise _translated(
-                error, f"controller {controller} cannot be enabled below cgroup {name}"
-            ) from error
-
-
-def _refuse_threaded(name: str, kind: str) -> None:
-    if kind != "domain":
-        raise FailedPrecondition(
-            f"cgroup {name} is threaded (cgroup.type is {kind!r}), so no container can run below it; "
-            "choose another cgroup parent"
-        )
-
-
-def _not_available(name: str, missing: Iterable[str], here: Iterable[str]) -> str:
-    return (
-        f"controller {', '.join(sorted(missing))} is not available in cgroup {name} "
-        f"(its cgroup.controllers: {' '.join(sorted(here)) or 'none'}); enable it in the group above, "
-        "or have it delegated (systemd: Delegate=yes)"
-    )
-
-
-def _internal_processes(name: str, missing: Iterable[str], holders: int) -> str:
-    return (
-        f"cgroup {name} holds {holders} process(es) of its own, so controller {', '.join(sorted(missing))} cannot be "
-        "enabled for groups below it (cgroup v2's no-internal-process rule); choose another cgroup parent, "
-        "or move its processes into a group below it"
-    )
-
-
-def _translated(error: OSError, what: str) -> ShimError:
-    if error.errno == errno.EROFS:
-        return FailedPrecondition(f"{what}: the cgroup file system is mounted read-only")
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return PermissionDenied(f"{what}: no permission; the cgroup is not delegated to this user")
-    return from_os_error(error, what)
-
-
-def _some(pids: list[int]) -> str:
-    return " ".join(map(str, pids[:10])) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")
+            raise translated(error, f"cgroup {self.path} cannot be removed") from error

@@ -276,15 +276,14 @@ def _select(pairs: Mapping[bytes, bytes], names: Mapping[bytes, str]) -> dict[st
 
 
 def _psi(content: bytes) -> PsiStats:
-    """Lines of ``some avg10=0.00 avg60=0.00 avg300=0.00 total=0``."""
-    found: dict[bytes, PsiData] = {}
-    for line in content.splitlines():
-        kind, *words = line.split()
-        values = dict(word.split(b"=", 1) for word in words)
-        found[kind] = PsiData(
-            float(values[b"avg10"]), float(values[b"avg60"]), float(values[b"avg300"]), int(values[b"total"])
-        )
-    return PsiStats(found.get(b"some", _NO_PRESSURE), found.get(b"full", _NO_PRESSURE))
+    """``some avg10=0.00 avg60=0.00 avg300=0.00 total=0``, and mostly the same line for ``full``."""
+    words = content.split()
+    return PsiStats(*(_psi_data(words[start + 1 : start + 5]) for start in range(0, len(words), 5)))
+
+
+def _psi_data(words: list[bytes]) -> PsiData:
+    avg10, avg60, avg300, total = (word.partition(b"=")[2] for word in words)
+    return PsiData(float(avg10), float(avg60), float(avg300), int(total))
 
 
 def _io(directory: str, *, enabled: bool) -> IoStat:
@@ -353,8 +352,6 @@ def _halves(word: bytes) -> tuple[bytes, bytes]:
     key, _, value = word.partition(b"=")
     return key, value
 
-
-_NO_PRESSURE = PsiData()
 
 _CPU_NAMES = {f.name.encode(): f.name for f in fields(CpuStat) if f.name != "psi"}
 _MEMORY_EVENT_NAMES = {f.name.encode(): f.name for f in fields(MemoryEvents)}

@@ -11,10 +11,22 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from shim.errors import FailedPrecondition, PermissionDenied, ShimError, from_os_error
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["descendants", "own_pids", "pids", "read_file", "remove_tree", "write_file"]
+__all__ = [
+    "GONE",
+    "descendants",
+    "listed",
+    "own_pids",
+    "pids",
+    "read_file",
+    "remove_tree",
+    "translated",
+    "write_file",
+]
 
 # A group, or the process or controller behind a file, went away between open and read.
 GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH})
@@ -109,3 +121,17 @@ def _rmdir(directory: str) -> bool:
         if error.errno not in GONE:
             raise
     return True
+
+
+def translated(error: OSError, what: str) -> ShimError:
+    """The exception for a failed operation on a group; ``what`` names the group and the operation."""
+    if error.errno == errno.EROFS:
+        return FailedPrecondition(f"{what}: the cgroup file system is mounted read-only")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return PermissionDenied(f"{what}: no permission; the cgroup is not delegated to this user")
+    return from_os_error(error, what)
+
+
+def listed(pids: list[int]) -> str:
+    """The first of ``pids``, for a message."""
+    return " ".join(map(str, pids[:10])) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,11 +67,10 @@ def parent(hierarchy: Hierarchy, inside: Inside) -> Iterator[str]:
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if condition():
-            return
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "a group of the test could not be removed"
         os.sched_yield()
-    pytest.fail("a group of the test could not be removed")
 
 
 @pytest.fixture

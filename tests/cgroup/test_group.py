@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -121,16 +122,26 @@ class TestCreate:
 
     def test_a_parent_with_processes(self, hierarchy, parent, inside):
         holder = Group.create(hierarchy, parent)
-        inside(["sleep", "100"], holder.directory)
+        process = inside(["sleep", "100"], holder.directory)
         with pytest.raises(FailedPrecondition) as caught:
             Group.create(hierarchy, f"{parent}/new/c1", {"memory", "cpu"})
-        assert f"cgroup {parent} holds 1 process(es) of its own, so controller cpu, memory" in str(
-            caught.value
+        expected = (
+            f"cgroup {parent} holds processes of its own ({process.pid}), so controller cpu, memory cannot"
         )
+        assert str(caught.value).startswith(expected)
         assert "no-internal-process" in str(caught.value)
         assert os.stat(holder.directory).st_nlink == 2, "nothing new is left"
         # The kernel would have let us enable cpu, and made the group a threaded domain.
         assert _read(holder, "cgroup.type") == "domain"
+
+    def test_the_root_of_a_cgroup_namespace_is_a_group_like_any_other(self, hierarchy, parent, inside):
+        holder = Group.create(hierarchy, parent)
+        process = inside(["sleep", "100"], holder.directory)
+        inner = Hierarchy("unified", Mount(holder.directory, parent), hierarchy.controllers)
+        with pytest.raises(
+            FailedPrecondition, match=rf"cgroup / holds processes of its own \({process.pid}\)"
+        ):
+            Group.create(inner, "/c1", {"memory"})
 
     def test_a_parent_with_processes_will_do_without_limits(self, hierarchy, parent, inside):
         holder = Group.create(hierarchy, parent)
@@ -149,9 +160,9 @@ class TestCreate:
             assert str(caught.value).startswith(
                 f"cgroup {parent} is threaded (cgroup.type is 'domain threaded')"
             )
-        below = Hierarchy("unified", Mount(directory), hierarchy.controllers)
-        with pytest.raises(FailedPrecondition, match=r"cgroup /t is threaded .cgroup.type is 'threaded'"):
-            Group.create(below, "/t/c1", {"cpu"})
+        below = Hierarchy("unified", Mount(f"{directory}/t"), hierarchy.controllers)
+        with pytest.raises(FailedPrecondition, match=r"cgroup / is threaded .cgroup.type is 'threaded'"):
+            Group.create(below, "/c1", {"cpu"})
         assert os.stat(f"{directory}/t").st_nlink == 2, "nothing new is left"
 
     def test_a_controller_that_there_is_not(self, hierarchy, parent):
@@ -453,11 +464,10 @@ def _read(group, name):
 
 
 def _until(condition):
-    for _ in range(100_000):
-        if condition():
-            return
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
         os.sched_yield()
-    pytest.fail("it never came true")
 
 
 def _without_cgroup_kill(path, value):
