@@ -19,6 +19,7 @@ Source: unix(7), containerd/ttrpc client.go.
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 import time
@@ -53,6 +54,11 @@ _READ_SIZE: Final = 64 << 10
 # connect(2) on a unix socket gives EAGAIN instead of waiting when the server's queue is full.
 _CONNECT_RETRY_S: Final = 0.005
 
+_MAX_NANO: Final = 2**63 - 1
+
+# poll takes its milliseconds as an int; whoever waits longer is woken once a day.
+_MAX_POLL_MS: Final = 86_400_000
+
 _Answer = TypeVar("_Answer", bound=Message)
 
 
@@ -66,7 +72,7 @@ def socket_path(address: str) -> str:
     if separator and scheme != "unix":
         raise InvalidArgument(f"address {address!r}: {scheme} is not supported, only unix:// and paths are")
     path = rest if separator else address
-    size = len(path.encode("utf-8", "surrogateescape"))
+    size = len(os.fsencode(path))
     if not path or "\0" in path:
         raise InvalidArgument(f"address {address!r} has no usable path")
     if size > MAX_PATH:
@@ -102,13 +108,13 @@ class PendingCall(Generic[_Answer]):
                 when the connection is gone.
         """
         while self._outcome is None:
-            if not self._client.wait_readable(self._deadline):
+            if self._client.wait_readable(self._deadline):
+                self._client.receive()
+            elif self._deadline is not None and time.monotonic() >= self._deadline:
                 self._client.forget(self._stream_id)
                 self._outcome = DeadlineExceeded(f"{self._what}: no answer in time")
-            else:
-                self._client.receive()
         if isinstance(self._outcome, ShimError):
-            raise self._outcome
+            raise self._outcome.with_traceback(None)  # not that of the last time
         return self._outcome
 
     def settle(self, outcome: bytes | ShimError) -> None:
@@ -137,7 +143,11 @@ class Client:
         self._metadata = [KeyValue(key=_NAMESPACE_KEY, value=namespace)] if namespace else []
         self._machine = Connection(Role.CLIENT)
         self._calls: dict[int, PendingCall[Any]] = {}
-        self._closed: Unavailable | None = None
+        self._closed: str | None = None  # why
+        # poll, not select: descriptors above 1023 are nothing special in a process with many containers.
+        self._readable, self._movable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._movable.register(sock, select.POLLIN | select.POLLOUT)
 
     @classmethod
     def connect(cls, address: str, timeout: float = 5.0, *, namespace: str | None = None) -> Client:
@@ -199,14 +209,14 @@ class Client:
             DeadlineExceeded: the server did not take the request in time; the connection is closed.
         """
         if self._closed is not None:
-            raise self._closed
+            raise Unavailable(self._closed)
         what = f"{service}/{method}"
         deadline = None if timeout is None else time.monotonic() + timeout
         envelope = Request(
             service=service,
             method=method,
             payload=request.SerializeToString(),
-            timeout_nano=0 if timeout is None else max(1, int(timeout * 1e9)),
+            timeout_nano=0 if timeout is None else min(max(1, int(timeout * 1e9)), _MAX_NANO),
             metadata=self._metadata,
         )
         stream_id, wire = self._machine.open_stream(envelope.SerializeToString())
@@ -229,15 +239,15 @@ class Client:
         except (BlockingIOError, InterruptedError):
             pass
         except RemoteProtocolError as error:
-            self._lose(Unavailable(f"{self._peer}: {error}"))
+            self._lose(str(error))
         except OSError as error:
-            self._lose(Unavailable(f"{self._peer}: {error.strerror}"))
+            self._lose(error.strerror or str(error))
         except BaseException:
-            self._lose(Unavailable(f"{self._peer}: interrupted while reading"))
+            self._lose("interrupted while reading")
             raise
         else:
             if not data:
-                self._lose(Unavailable(f"{self._peer}: the shim closed the connection"))
+                self._lose("the shim closed the connection")
 
     def _event(self, event: Event) -> None:
         if isinstance(event, ResponseReceived):
@@ -252,15 +262,7 @@ class Client:
 
     def wait_readable(self, deadline: float | None) -> bool:
         """Whether there is something to ``receive`` before ``deadline`` (in time.monotonic)."""
-        return self._closed is not None or self._poll(select.POLLIN, deadline) != 0
-
-    def _poll(self, events: int, deadline: float | None) -> int:
-        # poll, not select: descriptors above 1023 are nothing special in a process with many containers.
-        poll = select.poll()
-        poll.register(self._sock, events)
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        ready = poll.poll(timeout)
-        return ready[0][1] if ready else 0
+        return self._closed is not None or bool(self._readable.poll(_milliseconds(deadline)))
 
     def _send(self, wire: bytes, what: str, deadline: float | None) -> None:
         """All of ``wire`` is sent. Answers are taken in meanwhile, or two full buffers could face each other."""
@@ -269,39 +271,40 @@ class Client:
             while rest:
                 try:
                     rest = rest[self._sock.send(rest, socket.MSG_NOSIGNAL) :]
-                except (BlockingIOError, InterruptedError):
-                    ready = self._poll(select.POLLOUT | select.POLLIN, deadline)
-                    if not ready:
-                        raise DeadlineExceeded(f"{what}: the server does not take the request") from None
-                    if ready & select.POLLIN:
-                        self.receive()
-                    if self._closed is not None:
-                        raise self._closed from None
+                except BlockingIOError:
+                    self._wait_movable(what, deadline)
         except OSError as error:
-            self._lose(Unavailable(f"{self._peer}: {error.strerror}"))
-            raise self._lost() from error
-        except BaseException as error:
+            while self._closed is None and self._readable.poll(0):
+                self.receive()  # answers that came before the end
+            self._lose(error.strerror or str(error))
+            raise Unavailable(self._closed) from error
+        except BaseException:
             # A request that is half sent cannot be taken back.
-            self._lose(Unavailable(f"{self._peer}: interrupted while sending: {error}"))
+            self._lose("interrupted while sending")
             raise
 
-    def _lost(self) -> Unavailable:
-        assert self._closed is not None  # noqa: S101 - for the type checker
-        return self._closed
+    def _wait_movable(self, what: str, deadline: float | None) -> None:
+        ready = self._movable.poll(_milliseconds(deadline))
+        if not ready:
+            raise DeadlineExceeded(f"{what}: the server does not take the request")
+        if ready[0][1] & select.POLLIN:
+            self.receive()
+        if self._closed is not None:
+            raise Unavailable(self._closed)
 
-    def _lose(self, error: Unavailable) -> None:
+    def _lose(self, why: str) -> None:
         if self._closed is not None:
             return
-        self._closed = error
+        self._closed = f"{self._peer}: {why}"
         self._sock.close()
         calls = list(self._calls.values())
         self._calls.clear()
         for pending in calls:
-            pending.settle(error)
+            pending.settle(Unavailable(self._closed))
 
     def close(self) -> None:
         """The connection is closed; calls that are pending fail with Unavailable. Idempotent."""
-        self._lose(Unavailable(f"{self._peer}: the connection was closed here"))
+        self._lose("the connection was closed here")
 
 
 def _connect(sock: socket.socket, path: str, deadline: float) -> None:
@@ -320,3 +323,8 @@ def _connect(sock: socket.socket, path: str, deadline: float) -> None:
             raise from_os_error(error, f"connect to {path}") from error
         else:
             return
+
+
+def _milliseconds(deadline: float | None) -> float | None:
+    """What is left until ``deadline``, as poll wants it."""
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()) * 1000, _MAX_POLL_MS)

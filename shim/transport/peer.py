@@ -228,14 +228,13 @@ class Peer(asyncio.BufferedProtocol):
         context = CallContext(None, deadline, request.metadata)
         try:
             outcome = self._run(method.handler(message, context))
-            payload = b"" if isinstance(outcome, asyncio.Task) else success(outcome)
+            if isinstance(outcome, asyncio.Task):
+                self._wait_for(Call(self, stream_id, method, _name(request), outcome), deadline)
+                return
+            payload = success(outcome)
         except HANDLER_ERRORS as error:
-            self.reply(stream_id, failure(error, _name(request)))
-            return
-        if isinstance(outcome, asyncio.Task):
-            self._wait_for(Call(self, stream_id, method, _name(request), outcome), deadline)
-        else:
-            self.reply(stream_id, payload)
+            payload = failure(error, _name(request))
+        self.reply(stream_id, payload)
 
     def _wait_for(self, call: Call, deadline: float | None) -> None:
         self._calls[call.stream_id] = call

@@ -262,7 +262,7 @@ def test_an_end_inside_a_frame(ends):
 def test_sending_on_a_connection_that_is_gone_raises_no_signal(ends):
     client, peer = ends
     peer.sock.close()
-    with pytest.raises(Unavailable, match="Broken pipe"):
+    with pytest.raises(Unavailable, match="closed the connection"):
         ask(client)
 
 
@@ -281,6 +281,39 @@ def test_a_server_that_does_not_read(ends):
         client.call(SERVICE, "Echo", StateRequest(id="x" * MiB), StateResponse, 0.01)
     with pytest.raises(Unavailable):
         ask(client)
+
+
+def test_answers_that_came_before_a_failed_request_count(ends):
+    client, peer = ends
+    answered, lost = ask(client), ask(client)
+    peer.answer(peer.read(2)[0][0])
+    peer.sock.close()
+    with pytest.raises(Unavailable):
+        ask(client)
+    assert answered.result() == StateResponse()
+    with pytest.raises(Unavailable):
+        lost.result()
+
+
+def test_a_timeout_of_centuries(ends):
+    client, peer = ends
+    call = ask(client, 1e15)
+    stream_id, request = peer.read()[0]
+    assert request.timeout_nano == 2**63 - 1
+    threading.Timer(0.01, peer.answer, [stream_id]).start()
+    assert call.result() == StateResponse()
+
+
+def test_errors_that_are_raised_again_do_not_grow(ends):
+    client, _ = ends
+    call = ask(client)
+    client.close()
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(Unavailable) as caught:
+            call.result()
+        depths.add(len(caught.traceback))
+    assert len(depths) == 1
 
 
 # Signals.

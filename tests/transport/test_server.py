@@ -374,6 +374,32 @@ def test_garbage_harms_nobody_else(serve, garbage):
             assert client.call(SERVICE, "Echo", StateRequest(id="x"), StateResponse).id == "x"
 
 
+def test_a_client_that_leaves_a_thousand_requests_behind_is_no_news(serve, caplog):
+    server = serve()
+    request = Request(service=SERVICE, method="Nothing").SerializeToString()
+    with server.raw() as raw:
+        raw.sock.sendall(b"".join(raw.machine.open_stream(request)[1] for _ in range(1000)))
+    server.until(lambda: server.server.connections == 0)
+    assert caplog.records == []
+
+
+def test_a_shielded_handler_that_fails_unwatched_is_logged(serve, caplog):
+    go = asyncio.Event()
+
+    async def handler(_request, _context):
+        await go.wait()
+        raise errors.Unknown("it did not work")
+
+    server = serve(Fail=Method(handler, Empty, shielded=True))
+    with server.raw() as raw:
+        raw.request("Fail")
+        server.until(lambda: server.server.calls == 1)
+    server.until(lambda: server.server.connections == 0)
+    server.loop.call_soon_threadsafe(go.set)
+    server.until(lambda: server.server.calls == 0)
+    assert "it did not work" in caplog.text
+
+
 # Closing.
 
 
