@@ -77,5 +77,5 @@ def read(pid: int | str = "self") -> list[MountEntry]:
     Raises:
         OSError: the process is gone.
     """
-    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:  # noqa: PTH123 - a /proc file, not a path to keep
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         return parse(file.read())
