@@ -110,6 +110,10 @@ class Bundle:
         with suppress(OSError):
             self.pid_file(name).unlink()
 
+    def forget_exit(self) -> None:
+        """How a container of the same bundle ended before is not on disk any more."""
+        records.delete(self.exit_record)
+
     def save_exit(self, ended: Exit, *, oom_killed: bool) -> None:
         """The exit is on disk."""
         records.save(

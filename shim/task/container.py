@@ -117,6 +117,7 @@ class Container:
             bundle.check_rootfs(spec)
             group = ControlGroup.plan(shop, request.config, spec, request.id)
             spec = _with_configuration(bundle, spec, group, limits_of(request.config))
+            bundle.forget_exit()
             undo.callback(forget, bundle)
             remember(bundle, request.id, shop.namespace, request.config, group.path)
             undo.push_async_callback(group.remove)
@@ -223,12 +224,19 @@ class Container:
         process = self.process(exec_id)
         if isinstance(process, ExecProcess):
             await process.kill(self.driver, number)
-        elif all_processes:
+            return
+        ends_paused = number == signal.SIGKILL and self.init.state is State.PAUSED
+        if ends_paused and self.driver.waits_by_command:
+            # gVisor does not signal a container that is paused.
+            with suppress(ShimError):
+                await self.driver.resume(self.id)
+        if all_processes:
             await self._kill_all(number)
         else:
             await self.init.kill(number)
-            if number == signal.SIGKILL and self.init.state is State.PAUSED:
-                await self._thaw()
+        if ends_paused:
+            # A v1 freezer holds even processes that were killed; v2 lets them die.
+            self.group.thaw()
 
     async def pids(self) -> dict[int, str]:
         """Every process of the container by its pid on the host, with the id of the exec where it is one."""
@@ -340,14 +348,6 @@ class Container:
         self.init.machine.check("kill")
         if self.driver.waits_by_command or not self.group.kill_all(number):
             await self.driver.kill(self.id, number, all_processes=True)
-        if number == signal.SIGKILL and self.init.state is State.PAUSED:
-            await self._thaw()
-
-    async def _thaw(self) -> None:
-        # A v1 freezer holds even processes that were killed; v2 lets them die.
-        if not self.group.unified:
-            with suppress(ShimError):
-                await self.driver.resume(self.id)
 
     def _init_ended(self, ended: Exit) -> None:
         self._in_background(self._settle_init(ended))

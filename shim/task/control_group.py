@@ -132,6 +132,11 @@ class ControlGroup:
                 os.kill(pid, number)
         return True
 
+    def thaw(self) -> None:
+        """Its processes are not frozen any more."""
+        if self._group is not None:
+            self._group.thaw()
+
     def apply(self, resources: dict[str, Any]) -> bool:
         """The limits hold from now on; False when the runtime has to set them."""
         if self.ours and isinstance(self._group, Group):

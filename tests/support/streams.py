@@ -78,6 +78,17 @@ class Streams:
             self._seen[name] += chunk
         return self._seen[name]
 
+    def seen(self, name: str = "stdout") -> bytes:
+        """What has come up to now."""
+        while poll(self._readers[name], select.POLLIN, 0) and (chunk := self._read(name)):
+            self._seen[name] += chunk
+        return self._seen[name]
+
+    def is_silent(self, for_s: float, name: str = "stdout") -> bool:
+        """Whether nothing more comes for that long."""
+        self.seen(name)
+        return not poll(self._readers[name], select.POLLIN, for_s)
+
     def _read(self, name: str) -> bytes:
         # A FIFO that nobody has opened for writing yet has no POLLHUP, so its end is not taken for the end of output.
         if not poll(self._readers[name], select.POLLIN, DEADLINE_S):
