@@ -87,6 +87,7 @@ async def run(
         DeadlineExceeded: it had to be killed.
         ShimError: it could not be started.
     """
+    _log.debug("%s: %s", name, argv)
     with ExitStack() as stack:
         log = stack.enter_context(memfd_create("runtime-log"))
         if fds is not None:

@@ -14,9 +14,10 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from shim.errors import NotFound, Unimplemented, Unknown
+from shim.errors import AlreadyExists, NotFound, Unimplemented, Unknown
 from shim.runtime import command
 from shim.runtime.failure import error_for
+from shim.runtime.leftovers import remove_v1_groups
 from shim.runtime.logs import last_words
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Driver:
         ``stdio_fds`` (not owned) are the init's, unless it gets a terminal through ``console_socket``.
         """
         line = self._line.create(container_id, bundle, pid_file=pid_file, console_socket=console_socket)
-        await self._run("create", container_id, line, fds=stdio_fds)
+        await self._create(container_id, bundle, line, stdio_fds)
 
     async def start(self, container_id: str) -> None:
         """The container's own program runs, or has run."""
@@ -100,7 +101,7 @@ class Driver:
         return None
 
     async def kill(self, container_id: str, number: int, *, all_processes: bool = False) -> None:
-        """The init, or every process, of the container got the signal; ``number`` is not an exit code's 128 + n."""
+        """The init, or every process, of the container got the signal of this number."""
         line = self._line.kill(container_id, number, all_processes=all_processes)
         await self._run("kill", container_id, line)
 
@@ -120,6 +121,9 @@ class Driver:
 
     async def list(self) -> list[dict[str, Any]]:
         """The state objects of all containers below ``root``."""
+        # runc 1.3 fails where its root does not exist yet, 1.1 does not.
+        if not _exists(self.root):
+            return []
         return _array(await self._run("list", "", self._line.list()), "list")
 
     async def ps(self, container_id: str) -> Pids:
@@ -176,6 +180,15 @@ class Driver:
         """The exit of a container whose init is no process of this host."""
         raise Unimplemented(f"the init of {container_id} is a process of this host: wait for that")
 
+    async def _create(self, container_id: str, bundle: str, line: Argv, fds: StdioFds) -> None:
+        try:
+            await self._run("create", container_id, line, fds=fds)
+        except AlreadyExists:
+            raise
+        except BaseException:
+            await remove_v1_groups(bundle, container_id)
+            raise
+
     async def _run(
         self,
         verb: str,
@@ -199,16 +212,20 @@ class Driver:
             return Unknown(
                 f"{name} was killed by {signal.Signals(number).name}" + (f": {text}" if text else "")
             )
-        if not Path(self.binary).exists():
+        if not _exists(self.binary):
             return NotFound(f"{name}: the runtime {self.binary} does not exist any more")
         # runsc answers a command that it does not know with pages of help.
         if not result.errors and last_words(result.stderr).startswith("Usage:"):
             return Unimplemented(f"{self.kind} {self.binary} has no command {verb!r} with these options")
-        return error_for(verb, text or f"{name} exited with {result.exit.status} and said nothing")
+        return error_for(verb, text or f"{name} exited with {result.exit.status} and logged nothing")
 
     def explain(self, result: Result) -> str:
         """What the call says went wrong, in one line."""
         return result.message
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
 
 
 def version_of(output: bytes) -> str:

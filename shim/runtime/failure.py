@@ -112,6 +112,7 @@ _COMMAND_NOT_EXECUTABLE = _any(
     r'exec: "[^"]*": (?:stat .*: )?(?:permission denied|is a directory|not a directory|exec format error)',  # runc
     r"open executable: ",  # crun 1.8
     r"exists but it is not executable",  # crun 1.28
+    r"failed: open `[^`]*`: Not a directory",
     r"is not a regular file",
     r"executable file `[^`]*`.*: (?:Permission denied|Not a directory)",
     r"failed to load \S.*: (?:permission denied|is a directory|not a directory|exec format error)",  # runsc

@@ -19,16 +19,13 @@ What the runscs of Debian 12 (2022) and of 2024 do that a caller must not run in
   which is a loopback and nothing else: what the bundle asks for.
 * No ``--platform`` is passed unless configured: the default is systrap where runsc knows it, else ptrace, and never
   kvm, which can hang for ever under nested virtualisation.
-* cgroups work on hybrid and v1 hosts through v1, and a limit that cannot be set is an error. But a ``create`` that fails
-  once its groups are made leaves them, and ``delete --force`` finds no state that would name them.
+* cgroups work on hybrid and v1 hosts through v1, and a limit that cannot be set is an error.
 
 Source: gVisor runsc/cmd, runsc/container, runsc/sandbox, runsc/config/flags.go.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import json
 import time
 from dataclasses import dataclass, replace
@@ -56,10 +53,6 @@ _CGROUP_FLAGS = {
 }
 _OWN_FLAGS = frozenset({"root", "log", "log-format", "log-fd"})
 _HOOKS_BEFORE_START = ("prestart", "createRuntime", "createContainer", "startContainer")
-
-_CGROUP = Path("/sys/fs/cgroup")
-_REMOVE_TRIES = 20
-_REMOVE_WAIT_S = 0.02
 
 _VAGUE = ("cannot read client sync file", "waiting for sandbox to start: EOF")
 _NETWORK_REFUSED = "cannot run with network enabled in root network namespace"
@@ -165,14 +158,7 @@ class Runsc(Driver):
         line = self._for_bundle(container_id, bundle).create(
             container_id, bundle, pid_file=pid_file, console_socket=console_socket
         )
-        try:
-            await self._run("create", container_id, line, fds=stdio_fds)
-        except BaseException:
-            self._networks.pop(container_id, None)
-            await _remove_v1_groups(
-                (_config_of(bundle).get("linux") or {}).get("cgroupsPath") or container_id
-            )
-            raise
+        await self._create(container_id, bundle, line, stdio_fds)
 
     async def start(self, container_id: str) -> None:
         """As ``Driver.start``. When it fails the sandbox is still there: delete with ``force``."""
@@ -249,33 +235,6 @@ class Runsc(Driver):
             raise AlreadyExists(
                 f"OCI runtime create failed: container {container_id} already exists in {self.root}"
             )
-
-
-async def _remove_v1_groups(path: str) -> None:
-    """The groups that a failed create made on a v1 or hybrid host are gone, if they are empty."""
-    left = _v1_groups(path)
-    for _ in range(_REMOVE_TRIES):
-        left = [group for group in left if not _removed(group)]
-        if not left:
-            return
-        # Its processes have been killed, but one that is still ending keeps its group busy.
-        await asyncio.sleep(_REMOVE_WAIT_S)
-
-
-def _v1_groups(path: str) -> list[Path]:
-    # Only the root of a v2 hierarchy has this file here; v1 hierarchies are mounted below.
-    name = path.strip("/")
-    if not name or (_CGROUP / "cgroup.procs").exists():
-        return []
-    return [group for root in _CGROUP.iterdir() if (group := root / name).is_dir()]
-
-
-def _removed(group: Path) -> bool:
-    try:
-        group.rmdir()
-    except OSError as error:
-        return error.errno != errno.EBUSY
-    return True
 
 
 def inner_pid_file(pid_file: str) -> str:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,16 +82,26 @@ class Playground:
         self.out = folder / "out"
         self.children: list[Child] = []
 
-    async def create(self, name: str, bundle: Path) -> Child:
+    async def create(self, name: str, bundle: Path, console_socket: str | None = None) -> Child:
         pid_file = self.folder / f"{name}.pid"
         with self.reaper.window() as window, self.stdio() as fds:
-            await self.driver.create(name, str(bundle), stdio_fds=fds, pid_file=str(pid_file))
+            await self.driver.create(
+                name, str(bundle), stdio_fds=fds, pid_file=str(pid_file), console_socket=console_socket
+            )
             return self._adopted(window, pid_file)
 
-    async def exec(self, name: str, process_json: Path) -> tuple[Child, int | None]:
+    async def exec(
+        self, name: str, process_json: Path, console_socket: str | None = None
+    ) -> tuple[Child, int | None]:
         pid_file = self.folder / "exec.pid"
         with self.reaper.window() as window, self.stdio() as fds:
-            inner = await self.driver.exec(name, str(process_json), stdio_fds=fds, pid_file=str(pid_file))
+            inner = await self.driver.exec(
+                name,
+                str(process_json),
+                stdio_fds=fds,
+                pid_file=str(pid_file),
+                console_socket=console_socket,
+            )
             return self._adopted(window, pid_file), inner
 
     async def printed(self, text: str) -> None:
@@ -120,6 +131,21 @@ class Stdio:
     def __exit__(self, *_: object) -> None:
         for fd in set(self._fds):
             os.close(fd)
+
+
+@pytest.fixture
+def bundle(bundle):
+    """As everywhere, with a cgroup that no other run of these tests on this machine uses."""
+    numbers = count()
+
+    def make(args: list[str], **changes: object) -> Path:
+        changes["linux"] = {
+            "cgroupsPath": f"/ocishim-test-{os.getpid()}-{next(numbers)}",
+            **changes.get("linux", {}),
+        }
+        return bundle(args, **changes)
+
+    return make
 
 
 @pytest.fixture

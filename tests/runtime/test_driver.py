@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
+import socket
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -202,6 +204,40 @@ def test_a_program_that_cannot_run_has_a_shells_exit_code(
     playground(runtime, body)
 
 
+def received_terminal(listener: socket.socket) -> int:
+    connection, _ = listener.accept()
+    with connection:
+        _, [terminal], _, _ = socket.recv_fds(connection, 4096, 1)
+    return terminal
+
+
+def test_terminals_come_through_the_console_socket(leaks, runtime, playground, bundle):
+    folder = bundle(["sh", "-c", "test -t 0 && echo on a terminal; exec sleep 1000"], terminal=True)
+
+    async def body(here):
+        process = write_process(here.folder, ["sh", "-c", "test -t 0 && exit 4"], terminal=True)
+        path = str(here.folder / "console.sock")
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            receiving = loop.run_in_executor(None, received_terminal, listener)
+            await here.create("one", folder, console_socket=path)
+            terminal = await receiving
+            await here.driver.start("one")
+            text = await loop.run_in_executor(None, os.read, terminal, 100)
+            assert text.strip() == b"on a terminal"
+
+            # The first one stays open: its hang-up would end the container.
+            receiving = loop.run_in_executor(None, received_terminal, listener)
+            child, _ = await here.exec("one", process, console_socket=path)
+            assert (await child.wait()).status == 4
+            os.close(await receiving)
+            os.close(terminal)
+
+    playground(runtime, body)
+
+
 def test_signals_that_do_not_exist_are_invalid(leaks, runtime, playground, bundle):
     folder = bundle(SLEEP)
 
@@ -214,9 +250,8 @@ def test_signals_that_do_not_exist_are_invalid(leaks, runtime, playground, bundl
 
 
 def test_update(leaks, runtime, playground, bundle):
-    folder = bundle(
-        SLEEP, linux={"cgroupsPath": "/ocishim-test-runtime-update", "resources": {"pids": {"limit": 100}}}
-    )
+    group = f"ocishim-test-{os.getpid()}-update"
+    folder = bundle(SLEEP, linux={"cgroupsPath": f"/{group}", "resources": {"pids": {"limit": 100}}})
 
     async def body(here):
         await here.create("one", folder)
@@ -226,7 +261,7 @@ def test_update(leaks, runtime, playground, bundle):
             assert "'update'" in text
             return
         await here.driver.update("one", b'{"pids": {"limit": 50}}')
-        assert pids_limit("ocishim-test-runtime-update") == "50"
+        assert pids_limit(group) == "50"
         await raises(InvalidArgument, here.driver.update("one", b'{"cpu": {"quota": 50, "period": 100000}}'))
         await raises(InvalidArgument, here.driver.update("one", b"no JSON"))
 

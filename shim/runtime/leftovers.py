@@ -1,0 +1,56 @@
+"""What a failed create may leave on a v1 or hybrid host: empty cgroups that no state of the runtime names.
+
+A runtime makes the groups before it writes its state. When it is killed in between, or forgets them itself (runsc when
+its sandbox does not come up), its ``delete --force`` does not find them. On a unified host the shim makes and removes the
+group itself.
+
+Source: cgroups(7), "Removing cgroups"; proc_pid_mountinfo(5) is not needed, the mount points are conventional.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from pathlib import Path
+
+__all__ = ["remove_v1_groups"]
+
+_CGROUP = Path("/sys/fs/cgroup")
+_TRIES = 20
+_WAIT_S = 0.02
+
+
+async def remove_v1_groups(bundle: str, container_id: str) -> None:
+    """The groups of the container whose create failed are gone, as far as they are empty. Never raises."""
+    left = _groups(_cgroups_path(bundle) or container_id)
+    for _ in range(_TRIES):
+        left = [group for group in left if not _removed(group)]
+        if not left:
+            return
+        # Its processes have been killed, but one that is still ending keeps its group busy.
+        await asyncio.sleep(_WAIT_S)
+
+
+def _cgroups_path(bundle: str) -> str:
+    try:
+        path = json.loads(Path(bundle, "config.json").read_bytes())["linux"]["cgroupsPath"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return path if isinstance(path, str) and path.startswith("/") else ""
+
+
+def _groups(path: str) -> list[Path]:
+    name = path.strip("/")
+    # Only the root of a unified hierarchy has this file here; v1 hierarchies are mounted below.
+    if not name or ".." in name.split("/") or (_CGROUP / "cgroup.procs").exists() or not _CGROUP.is_dir():
+        return []
+    return [group for root in _CGROUP.iterdir() if (group := root / name).is_dir()]
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError as error:
+        return error.errno != errno.EBUSY
+    return True
