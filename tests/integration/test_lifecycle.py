@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.shims import raises
-from support.streams import until
+from support.client_streams import until
 
 from shim.errors import FailedPrecondition, NotFound
 from shim.store import records

@@ -28,7 +28,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message_factory import GetMessageClass
 from support import bed, leaks
 from support.mounts import mount_points, unmount_below
-from support.streams import DEADLINE_S, Streams, poll
+from support.client_streams import DEADLINE_S, Streams, poll
 
 from shim.bootstrap.start import start_shim
 from shim.errors import ShimError
