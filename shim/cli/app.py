@@ -83,14 +83,14 @@ class VerbGroup(click.Group):
 @click.option(
     "--state-root",
     metavar="DIR",
-    type=click.Path(resolve_path=True),
+    type=click.Path(resolve_path=True, readable=False),
     help="Where containers are kept. [default: /run/ocishim, for users $XDG_RUNTIME_DIR/ocishim]",
 )
 @click.option(
     "--config",
     "config_path",
     metavar="FILE",
-    type=click.Path(resolve_path=True),
+    type=click.Path(resolve_path=True, readable=False),
     help="Configuration. [default: $OCISHIM_CONFIG, /etc/ocishim/config.toml]",
 )
 @click.option("--debug", is_flag=True, help="More in the shim's log, and a traceback where something fails.")

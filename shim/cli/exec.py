@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shim.cli import exit_codes, options, output
+from shim.cli import bundle, exit_codes, options, output
 from shim.cli.fifos import Fifos
 from shim.cli.foreground import End
 from shim.cli.session import Session, conclude, connect_terminal, exec_directory
@@ -16,9 +16,8 @@ from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 from shim.cli.task_client import Streams, Task
 from shim.cli.values import ENV, Value
-from shim.errors import ShimError, from_os_error
+from shim.errors import ShimError
 from shim.oci import process as oci_process
-from shim.oci import spec as oci_spec
 
 if TYPE_CHECKING:
     from shim.cli.containers import Container
@@ -67,7 +66,9 @@ def command(
         stack.enter_context(exit_codes.foreground())
         container = settings.containers.get(container_id)
         task = stack.enter_context(container.connect())
-        process = oci_process.derive(_init(container), args, terminal=terminal, **changes)
+        process = oci_process.derive(
+            bundle.read(container.directory).process, args, terminal=terminal, **changes
+        )
         exec_id = f"exec-{os.urandom(3).hex()}"
         if detach:
             _forget_ended(container, task)
@@ -75,14 +76,6 @@ def command(
             output.announce(exec_id, pid, as_json=as_json)
             return 0
         return _run(container, task, exec_id, process, detach_keys, interactive=interactive)
-
-
-def _init(container: Container) -> dict[str, Any]:
-    file = container.directory / "config.json"
-    try:
-        return oci_spec.parse(file.read_bytes(), str(file)).process
-    except OSError as error:
-        raise from_os_error(error, f"{file} cannot be read") from error
 
 
 def _start_detached(task: Task, exec_id: str, process: dict[str, Any]) -> int:

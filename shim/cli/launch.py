@@ -19,25 +19,24 @@ from urllib.parse import quote
 import tomli_w
 
 from shim.bootstrap.start import start_shim
-from shim.cli import removal
+from shim.cli import bundle, removal
 from shim.cli.containers import Container, Containers, Record
 from shim.cli.fifos import Fifos, OpenFifos
 from shim.cli.shim_process import ShimProcess
 from shim.cli.task_client import NAMESPACE, Streams, Task
-from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError, Unavailable, from_os_error
-from shim.oci import spec as oci_spec
+from shim.errors import AlreadyExists, FailedPrecondition, ShimError, Unavailable, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from shim.cli.launch_options import LaunchOptions
     from shim.cli.signals import Signals
+    from shim.cli.task_client import Pending
     from shim.config import Config
-    from shim.oci.spec import Spec
 
 __all__ = ["Launched", "Request", "launched"]
 
-_FIFOS = "fifos"
+_CREATE_ENDS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,72 +94,95 @@ def launched(request: Request, signals: Signals) -> Iterator[Launched]:
         Interrupted: one of ``signals`` came while it was made.
     """
     with ExitStack() as close, ExitStack() as undo:
-        spec = _read_spec(request.bundle)
+        spec = bundle.read(request.bundle)
         log_file = _check_log_file(request.log_file, undo) if request.log_file else ""
         container = _claim(Containers(request.config.state_root), request)
         undo.callback(container.remove)
-        terminal = request.terminal or spec.terminal
-        if not request.foreground and not log_file:
-            log_file = str(container.directory / "output.log")
-        interactive = request.interactive or terminal
-        fifos = _make_fifos(container, interactive=interactive, terminal=terminal, to_file=bool(log_file))
-        opened = fifos.open(stdin=interactive) if fifos and request.foreground else None
-        if opened:
-            close.callback(opened.close)
-        _write_spec(container, spec, request.bundle, terminal=terminal)
-        started = start_shim(
-            state_root=request.config.state_root,
-            namespace=NAMESPACE,
-            id=container.id,
-            bundle=str(container.directory),
-            debug=request.config.debug,
-        )
-        shim = ShimProcess.of(started.pid)
-        record = Record(
-            id=container.id,
-            bundle=str(request.bundle),
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            address=started.address,
-            shim_pid=shim.pid,
-            shim_started=shim.started,
-            runtime=request.config.runtime,
-            terminal=terminal,
-            interactive=interactive,
-            log_file=log_file,
-            auto_remove=request.config.auto_remove,
-        )
-        undo.callback(_remove, container, shim)
+        streams = _Streams.make(container, request, log_file, terminal=request.terminal or spec.terminal)
+        fifos = close.enter_context(streams.opened()) if request.foreground else None
+        bundle.derive(spec, request.bundle, container.directory, terminal=streams.terminal)
+        record, shim = _start_shim(container, request, streams)
+        undo.callback(_remove, container, record, shim)
         container.save(record)
-        task = close.enter_context(container.connect())
-        with signals.interruptible(), _shim_log(container):
-            pid = task.create(
+        with _shim_log(container):
+            task = close.enter_context(container.connect())
+            creation = task.begin_create(
                 str(container.directory),
-                _streams(fifos, log_file),
+                streams.for_shim(),
                 _options(request.config),
-                terminal=terminal,
+                terminal=streams.terminal,
             )
-        if opened:
-            opened.shim_is_connected()
-        yield Launched(container, record, task, pid, opened, keep=undo.pop_all)
+            undo.callback(_settle, task, creation, shim)
+            with signals.interruptible():
+                pid = creation.result().pid
+        if fifos:
+            fifos.shim_is_connected()
+        yield Launched(container, record, task, pid, fifos, keep=undo.pop_all)
         undo.pop_all()
 
 
-def _read_spec(bundle: Path) -> Spec:
-    file = bundle / "config.json"
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        what = f"{file} does not exist" if bundle.is_dir() else f"bundle {bundle} does not exist"
-        raise NotFound(f"{what}; to write one: ocishim spec --bundle {bundle}") from None
-    except OSError as error:
-        raise from_os_error(error, f"{file} cannot be read") from error
-    spec = oci_spec.parse(data, str(file))
-    root = bundle / spec.root_path
-    if not root.is_dir():
-        raise NotFound(
-            f"root.path {spec.root_path!r} of {file} is no directory: {root}; put the root filesystem there"
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """How the container is connected."""
+
+    terminal: bool
+    interactive: bool
+    log_file: str
+    """Empty: output goes into FIFOs."""
+    fifos: Fifos | None
+
+    @classmethod
+    def make(cls, container: Container, request: Request, log_file: str, *, terminal: bool) -> _Streams:
+        if not request.foreground and not log_file:
+            log_file = str(container.directory / "output.log")
+        interactive = request.interactive or terminal
+        names = ["stdin"] if interactive else []
+        if not log_file:
+            names += ["stdout"] if terminal else ["stdout", "stderr"]
+        fifos = Fifos.make(container.directory / "fifos", tuple(names)) if names else None
+        return cls(terminal, interactive, log_file, fifos)
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenFifos | None]:
+        if self.fifos is None:
+            yield None
+            return
+        fifos = self.fifos.open(stdin=self.interactive)
+        try:
+            yield fifos
+        finally:
+            fifos.close()
+
+    def for_shim(self) -> Streams:
+        stdin, stdout, stderr = (
+            self.fifos.path(name) if self.fifos else "" for name in ("stdin", "stdout", "stderr")
         )
-    return spec
+        return Streams(stdin, f"file://{quote(self.log_file)}" if self.log_file else stdout, stderr)
+
+
+def _start_shim(container: Container, request: Request, streams: _Streams) -> tuple[Record, ShimProcess]:
+    started = start_shim(
+        state_root=request.config.state_root,
+        namespace=NAMESPACE,
+        id=container.id,
+        bundle=str(container.directory),
+        debug=request.config.debug,
+    )
+    shim = ShimProcess.of(started.pid)
+    record = Record(
+        id=container.id,
+        bundle=str(request.bundle),
+        created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        address=started.address,
+        shim_pid=shim.pid,
+        shim_started=shim.started,
+        runtime=request.config.runtime,
+        terminal=streams.terminal,
+        interactive=streams.interactive,
+        log_file=streams.log_file,
+        auto_remove=request.config.auto_remove,
+    )
+    return record, shim
 
 
 def _check_log_file(path: str, undo: ExitStack) -> str:
@@ -184,31 +206,6 @@ def _claim(containers: Containers, request: Request) -> Container:
             return containers.claim(f"{word}-{os.urandom(3).hex()}")
 
 
-def _make_fifos(container: Container, *, interactive: bool, terminal: bool, to_file: bool) -> Fifos | None:
-    names = ["stdin"] if interactive else []
-    if not to_file:
-        names += ["stdout"] if terminal else ["stdout", "stderr"]
-    return Fifos.make(container.directory / _FIFOS, tuple(names)) if names else None
-
-
-def _streams(fifos: Fifos | None, log_file: str) -> Streams:
-    stdin = fifos.path("stdin") if fifos else ""
-    if log_file:
-        return Streams(stdin, f"file://{quote(log_file)}")
-    assert fifos is not None  # noqa: S101 - without a log file there is always one for stdout
-    return Streams(stdin, fifos.path("stdout"), fifos.path("stderr"))
-
-
-def _write_spec(container: Container, spec: Spec, bundle: Path, *, terminal: bool) -> None:
-    raw = oci_spec.with_absolute_paths(spec.raw, str(bundle))
-    raw = oci_spec.with_terminal(raw, terminal=terminal)
-    file = container.directory / "config.json"
-    try:
-        file.write_bytes(oci_spec.to_json(raw))
-    except OSError as error:
-        raise from_os_error(error, f"{file} cannot be written") from error
-
-
 def _options(config: Config) -> str:
     # All fields, not only the changed ones: the shim begins with /etc's, and a default must be able to win over those.
     # Our output FIFOs have their reader already, or never get one: nothing to wait for.
@@ -228,9 +225,16 @@ def _shim_log(container: Container) -> Iterator[None]:
         ) from error
 
 
-def _remove(container: Container, shim: ShimProcess) -> None:
+def _settle(task: Task, creation: Pending, shim: ShimProcess) -> None:
+    """What is still being made cannot be removed; but a runtime that hangs is not waited for, it dies with its shim."""
+    task.settle(creation, _CREATE_ENDS_S)
+    if not creation.done:
+        shim.kill()
+
+
+def _remove(container: Container, record: Record, shim: ShimProcess) -> None:
     try:
-        removal.remove(container, force=True)
+        removal.remove_known(container, record, force=True)
     except ShimError:
         # The error that brought us here is the one to tell. What the runtime could not delete is left to it.
         shim.kill()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shim.cli.containers import Container, Record
     from shim.cli.task_client import WaitAnswer
 
-__all__ = ["remove", "stop"]
+__all__ = ["remove", "remove_known", "stop"]
 
 _SHIM_ENDS_S = 5.0
 _KILLED_S = 10.0
@@ -41,7 +41,12 @@ def remove(container: Container, *, force: bool) -> None:
         if not force:
             raise
         _remove_from_disk(container)
-        return
+    else:
+        remove_known(container, record, force=force)
+
+
+def remove_known(container: Container, record: Record, *, force: bool) -> None:
+    """The same for a container whose record is known, be it on disk or not."""
     shim = ShimProcess(record.shim_pid, record.shim_started)
     try:
         with Task.connect(container.id, record.address) as task:
@@ -58,7 +63,10 @@ def remove(container: Container, *, force: bool) -> None:
             raise
         shim.kill()
         _remove_dead(container, shim, force=True)
-    _remove_files(container, record)
+    container.remove()
+    # A shim that ended by itself has done that already.
+    with suppress(FileNotFoundError):
+        Path(socket_path(record.address)).unlink()
 
 
 def _delete(container: Container, task: Task, *, force: bool) -> None:
@@ -124,9 +132,3 @@ def _remove_from_disk(container: Container) -> None:
 
     delete_from_disk(str(container.directory))
     container.remove()
-
-
-def _remove_files(container: Container, record: Record) -> None:
-    container.remove()
-    with suppress(FileNotFoundError):
-        Path(socket_path(record.address)).unlink()

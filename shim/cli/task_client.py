@@ -10,6 +10,7 @@ Source: the task API, containerd api/runtime/task/v3/shim.proto.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
@@ -105,8 +106,16 @@ class Task:
     ) -> Any:
         return self._begin(method, request, answer, timeout).result()
 
-    def create(self, bundle: str, streams: Streams, options_toml: str, *, terminal: bool) -> int:
-        """The container exists, its init waits for ``start``; returns init's pid.
+    def settle(self, call: Pending, timeout_s: float) -> None:
+        """``call`` is answered, or ``timeout_s`` is over."""
+        deadline = time.monotonic() + timeout_s
+        while not call.done and self.client.wait_readable(deadline):
+            self.client.receive()
+
+    def begin_create(
+        self, bundle: str, streams: Streams, options_toml: str, *, terminal: bool
+    ) -> PendingCall[task_v3_pb2.CreateTaskResponse]:
+        """Answered, with the pid of init, when the container exists and its init waits for ``start``.
 
         ``options_toml``: fields of the configuration, see ``shim.config``.
         """
@@ -121,7 +130,7 @@ class Task:
             stderr=streams.stderr,
             options=options,
         )
-        return int(self._call("Create", request, task_v3_pb2.CreateTaskResponse, _SLOW_S).pid)
+        return self._begin("Create", request, task_v3_pb2.CreateTaskResponse, _SLOW_S)
 
     def exec(self, exec_id: str, process: Mapping[str, Any], streams: Streams, *, terminal: bool) -> None:
         """A process is registered beside init; ``start`` runs it."""
