@@ -11,7 +11,8 @@ readable. Not for use by several threads at once. No asyncio here: a command lin
 Signals: waiting happens in poll(2) and may be interrupted there by an exception of a signal handler
 (KeyboardInterrupt); client and pending calls are as good as before. Should it strike in the few instructions in
 which bytes are being moved, nobody could say which ones arrived, so the connection is closed and calls fail with
-Unavailable: never with another call's answer.
+Unavailable: never with another call's answer. A signal that comes just before poll is noticed after it, as ever in
+Python; who cannot have that adds signal.set_wakeup_fd to what it selects on.
 
 Source: unix(7), containerd/ttrpc client.go.
 """

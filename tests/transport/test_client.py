@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import select
 import signal
 import socket
@@ -319,26 +319,36 @@ def test_errors_that_are_raised_again_do_not_grow(ends):
 # Signals.
 
 
-def test_an_interrupt_while_waiting_leaves_client_and_call_good(ends, monkeypatch):
+@contextlib.contextmanager
+def alarm(action, when=lambda: True):
+    """``action`` is called once in a signal handler, soon, but not before ``when``. The signal repeats: one that comes just before a system
+    call that waits does not end it."""
+    done = []
+
+    def handler(*_):
+        if not done and when():
+            done.append(1)
+            action()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert done
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_waiting_leaves_client_and_call_good(ends):
     client, peer = ends
     call = ask(client, None)
-    waiting = threading.Event()
-    wait_readable = client.wait_readable
-
-    def wait(deadline):
-        waiting.set()
-        return wait_readable(deadline)
-
-    def interrupt() -> None:
-        waiting.wait()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(client, "wait_readable", wait)
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), alarm(interrupt):
         call.result()
-    thread.join()
     assert not call.done
     other = ask(client)
     for stream_id, _ in reversed(peer.read(2)):
@@ -362,38 +372,22 @@ def test_an_interrupt_between_socket_and_machine_closes_the_connection(ends, mon
 
 
 def test_an_interrupt_inside_a_request_closes_the_connection(ends):
-    client, _ = ends
+    client, peer = ends
 
-    def handler(*_):
-        raise KeyboardInterrupt
+    def half_sent():
+        return bool(select.select([peer.sock], [], [], 0)[0])
 
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            client.call(SERVICE, "Echo", StateRequest(id="x" * MiB), StateResponse)
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(KeyboardInterrupt), alarm(interrupt, half_sent):
+        client.call(SERVICE, "Echo", StateRequest(id="x" * MiB), StateResponse)
     with pytest.raises(Unavailable, match="interrupted"):
         ask(client)
 
 
 def test_a_signal_that_raises_nothing_changes_nothing(ends):
     client, peer = ends
-    seen = []
     call = ask(client)
-
-    def handler(*_):
-        seen.append(1)
-        peer.answer(peer.read()[0][0])
-
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
-    try:
+    with alarm(lambda: peer.answer(peer.read()[0][0])):
         assert call.result() == StateResponse()
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert seen
 
 
 def test_the_client_does_not_load_asyncio():
