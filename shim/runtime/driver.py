@@ -242,8 +242,9 @@ def _object(result: Result, verb: str) -> dict[str, Any]:
 
 
 def _array(result: Result, verb: str) -> list[Any]:
-    # runc prints null for none.
-    value = _json(result, verb) or []
+    value = _json(result, verb)
+    if value is None:  # as runc says none
+        return []
     if not isinstance(value, list):
         raise Unknown(f"OCI runtime {verb} printed {value!r:.200} instead of an array")
     return value

@@ -4,7 +4,7 @@ A runtime makes the groups before it writes its state. When it is killed in betw
 its sandbox does not come up), its ``delete --force`` does not find them. On a unified host the shim makes and removes the
 group itself.
 
-Source: cgroups(7), "Removing cgroups"; proc_pid_mountinfo(5) is not needed, the mount points are conventional.
+Source: cgroups(7), "Removing cgroups".
 """
 
 from __future__ import annotations
