@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shim.errors import ShimError
+from shim.errors import NotFound, ShimError
 from shim.oci.spec import to_json
 from shim.process import Exit
 from shim.task.process import TaskProcess
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ExecProcess"]
 
 _START_FAILED = 255
+
+_numbers = itertools.count()
 
 
 class ExecProcess(TaskProcess):
@@ -50,7 +53,9 @@ class ExecProcess(TaskProcess):
             ShimError: it cannot run; it counts as stopped with 255 then, so that no Wait hangs, and can be deleted.
         """
         self.machine.check("start")
-        file = bundle.path / f".exec-{self.id}.json"
+        # The id itself may be as long as a file name can be, and means something to a runtime (runsc's "detach").
+        name = f"exec-{next(_numbers)}"
+        file = bundle.path / f".{name}.json"
         try:
             await self.io.open()
             file.write_bytes(to_json(self._spec))
@@ -59,19 +64,21 @@ class ExecProcess(TaskProcess):
                     self._container_id,
                     str(file),
                     stdio_fds=self.io.runtime_fds,
-                    pid_file=str(bundle.pid_file(f"exec-{self.id}")),
+                    pid_file=str(bundle.pid_file(name)),
                     console_socket=self.io.console_socket,
                 )
-                self.child = window.adopt(bundle.read_pid(f"exec-{self.id}"))
+                self.child = window.adopt(bundle.read_pid(name))
             self.pid = self.child.pid
             await self.io.started()
+            if self.state is State.DELETED:
+                raise NotFound(f"{self.machine.what} was deleted while it started")
         except BaseException:
             await self._failed()
             raise
         finally:
             with suppress(OSError):
                 file.unlink()
-            bundle.remove_pid(f"exec-{self.id}")
+            bundle.remove_pid(name)
         self.machine.move(State.RUNNING)
         self.child.on_exit(self._ended)
         return self.pid
@@ -109,7 +116,10 @@ class ExecProcess(TaskProcess):
         await self.io.close()
         # Nobody is told of the exit of what never started.
         self.exit_told = True
-        self.settle(Exit(_START_FAILED, time.time_ns()))
+        if self.state is not State.DELETED:
+            self.settle(Exit(_START_FAILED, time.time_ns()))
+        elif self.child is not None:
+            self.child.close()
 
     def _ended(self, ended: Exit) -> None:
         self.io.process_ended()

@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.shims import raises
 from support.client_streams import until
+from support.shims import raises
 
 from shim.errors import FailedPrecondition, NotFound
 from shim.store import records

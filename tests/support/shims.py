@@ -18,7 +18,7 @@ import select
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -27,8 +27,8 @@ import tomli_w
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message_factory import GetMessageClass
 from support import bed, leaks
-from support.mounts import mount_points, unmount_below
 from support.client_streams import DEADLINE_S, Streams, poll
+from support.mounts import mount_points, unmount_below
 
 from shim.bootstrap.start import start_shim
 from shim.errors import ShimError
@@ -339,11 +339,12 @@ class Lender:
                 shim.close_streams()
         return self._process
 
-    def inventory(self, process: ShimProcess) -> set[object]:
-        """All that a test may not leave behind."""
+    def inventory(self, process: ShimProcess, folder: Path) -> set[object]:
+        """All that a test may not leave behind; ``folder`` has its bundles."""
         found: set[object] = descendants(process.pid) | descendants(os.getpid())
         found |= leaks.descriptors() | self.cgroups.groups() | leaks.files(self.root)
-        found |= {f"mount on {point}" for point in mount_points().values()}
+        ours = [str(self.root), str(folder)]
+        found |= {f"mount on {p}" for p in mount_points().values() if any(p.startswith(o) for o in ours)}
         open_there = process.descriptors()
         found |= {f"{open_there.count(what)} of the shim's descriptors -> {what}" for what in open_there}
         return found
@@ -393,7 +394,7 @@ def lender() -> Iterator[Lender]:
 def shim(lender: Lender, bundle: MakeBundle, tmp_path: Path) -> Iterator[Shim]:
     """A shim for this test, which leaves nothing behind in it."""
     process = lender.process(bundle, tmp_path)
-    before = lender.inventory(process)
+    before = lender.inventory(process, tmp_path)
     logged = process.log.stat().st_size
     with Shim(process, bundle, tmp_path) as lent:
         yield lent
@@ -405,15 +406,15 @@ def shim(lender: Lender, bundle: MakeBundle, tmp_path: Path) -> Iterator[Shim]:
                 _take_away(connection, container_id)
     lines = process.log.read_bytes()[logged:].decode().splitlines()
     print(*lines, sep="\n")  # noqa: T201 - pytest shows it when the test has failed
-    left = _left_since(before, lender, process) if alive else set()
+    left = _left_since(before, lambda: lender.inventory(process, tmp_path)) if alive else set()
     assert not left, "left behind:\n" + "\n".join(sorted(f"  {item}" for item in left))
     errors = [line for line in lines if "level=error" in line or "level=fatal" in line]
     assert not errors or lent.may_log_errors, "\n".join(errors)
 
 
-def _left_since(before: set[object], lender: Lender, process: ShimProcess) -> set[object]:
+def _left_since(before: set[object], inventory: Callable[[], set[object]]) -> set[object]:
     deadline = time.monotonic() + leaks.SETTLE_S
-    while (left := lender.inventory(process) - before) and time.monotonic() < deadline:
+    while (left := inventory() - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     return left
 
