@@ -118,3 +118,30 @@ def test_the_task_service_has_every_method():
 )
 def test_field_numbers(message, wire):
     assert message.SerializeToString(deterministic=True).hex() == wire.replace(" ", "")
+
+
+def test_a_recorded_request_is_what_we_would_send():
+    lines = (
+        (Path(__file__).parents[1] / "golden" / "containerd-1.6-shim-requests.hex").read_text().splitlines()
+    )
+    payload = bytes.fromhex(lines[-1])[10:]
+    request = ttrpc_pb2.Request.FromString(payload)
+    assert (request.service, request.method) == ("containerd.services.events.ttrpc.v1.Events", "Forward")
+    assert [(pair.key, pair.value) for pair in request.metadata] == [("containerd-namespace-ttrpc", "gold")]
+    assert 0 < request.timeout_nano < 5 * 10**9
+    assert request.SerializeToString() == payload
+    # ForwardRequest { 1: envelope }
+    envelope = types_pb2.Envelope.FromString(request.payload[2:])
+    assert (envelope.namespace, envelope.topic) == ("gold", "/tasks/delete")
+    assert envelope.event.type_url == "containerd.events.TaskDelete"
+
+
+def test_recorded_answers():
+    lines = (
+        (Path(__file__).parents[1] / "golden" / "containerd-1.6-shim-responses.hex").read_text().splitlines()
+    )
+    frames = [bytes.fromhex(line)[10:] for line in lines if not line.startswith("#")]
+    connect, state, service, *_ = map(ttrpc_pb2.Response.FromString, frames)
+    assert task_v2_pb2.ConnectResponse.FromString(connect.payload).shim_pid == 6240
+    assert (state.status.code, state.status.message) == (5, "container not created: not found")
+    assert (service.status.code, service.status.message) == (12, "service none")
