@@ -135,11 +135,10 @@ class Containers:
             self._directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._directory.mkdir(mode=0o700, exist_ok=True)
             directory.mkdir(mode=0o700)
-        except FileExistsError:
-            raise AlreadyExists(
-                f"container {container_id} exists already; choose another id, or remove it: ocishim delete {container_id}"
-            ) from None
         except OSError as error:
+            if isinstance(error, FileExistsError) and directory.is_dir():
+                hint = f"choose another id, or remove it: ocishim delete {container_id}"
+                raise AlreadyExists(f"container {container_id} exists already; {hint}") from None
             hint = "use --state-root, or set XDG_RUNTIME_DIR" if os.geteuid() else "use another --state-root"
             failed = from_os_error(error, f"state directory {directory.parent} cannot be used")
             raise type(failed)(f"{failed}; {hint}") from error

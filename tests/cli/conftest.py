@@ -1,0 +1,52 @@
+"""The command line in this process: fast, and its descriptors are counted by ``leaks`` as well.
+
+``ocishim("run", bundle)`` gives code, stdout and stderr. What needs a process of its own (signals, a terminal, a stdin)
+starts ``PROGRAM``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+
+from shim.cli import removal
+from shim.cli.app import run
+from shim.cli.containers import Containers
+from shim.errors import ShimError
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Ocishim(Protocol):
+    def __call__(self, *words: object) -> Result: ...
+
+
+@pytest.fixture
+def ocishim(state_root: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Ocishim]:
+    """The command line with a state directory of its own, in which nothing is left at the end."""
+
+    def call(*words: object) -> Result:
+        capfd.readouterr()
+        code = run(["--state-root", str(state_root), *map(str, words)])
+        return Result(code, *capfd.readouterr())
+
+    yield call
+    for container in Containers(str(state_root)).all():
+        with suppress(ShimError):
+            removal.remove(container, force=True)
+
+
+@pytest.fixture
+def program(state_root: Path) -> list[str]:
+    """The same as the beginning of a command line for a process of its own."""
+    return [sys.executable, "-m", "shim", "--state-root", os.fspath(state_root)]
