@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -61,3 +63,11 @@ def rootfs() -> Path:
     if not (ROOTFS / "bin" / "busybox").exists():
         subprocess.run(["make", "--silent", "bundles/rootfs"], cwd=CHECKOUT, check=True)
     return ROOTFS
+
+
+def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+    """Wait for ``condition``, asked again and again; fails with ``what`` when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)

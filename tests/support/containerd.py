@@ -1,0 +1,190 @@
+"""A containerd of a test's own: its own configuration, root, state and socket; nothing of the host's is touched.
+
+Images are OCI layouts made here of the sample root filesystem, so no registry is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+from support import bed
+
+RUNTIME = "io.containerd.ocishim.v2"
+IMAGE = "ocishim.test/busybox:latest"
+_START_S = 30.0
+
+
+class Containerd:
+    """One daemon; ``start`` and ``kill`` as often as a test likes. ``folder`` is on /run, for short socket paths."""
+
+    def __init__(self, folder: Path, disk: Path) -> None:
+        self.folder = folder
+        self.disk = disk
+        self.socket = folder / "containerd.sock"
+        self.log = disk / "containerd.log"
+        self.shim_config = folder / "ocishim.toml"
+        self._process: subprocess.Popen[bytes] | None = None
+        # Where the package is not installed, but only to be imported, there is no script of it.
+        script = folder / "bin" / "containerd-shim-ocishim-v2"
+        script.parent.mkdir()
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m shim.bootstrap.containerd "$@"\n')
+        script.chmod(0o755)
+        self.shim_config.write_text(f'state_root = "{folder}/ocishim"\n')
+        (folder / "config.toml").write_text(
+            f'version = 2\nroot = "{disk}/root"\nstate = "{folder}/state"\n'
+            'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.blockfile",'
+            ' "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",'
+            ' "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp"]\n'
+            f'[grpc]\n  address = "{self.socket}"\n[ttrpc]\n  address = "{self.socket}.ttrpc"\n'
+            f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{disk}/opt"\n'
+        )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """The daemon answers."""
+        env = {**os.environ, "OCISHIM_CONFIG": str(self.shim_config)}
+        env["PATH"] = f"{self.folder}/bin:{env['PATH']}"
+        env["PYTHONPATH"] = str(bed.CHECKOUT)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["containerd", "--config", str(self.folder / "config.toml")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+            )
+        deadline = time.monotonic() + _START_S
+        while self.ctr("version", check=False).returncode:
+            assert self._process.poll() is None, self.log.read_text()[-2000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:]
+            time.sleep(0.05)
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """The daemon is gone; shims and containers are not."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(30)
+        self._process = None
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        if self._process is not None:
+            for task in self.ctr("task", "list", "-q").stdout.split():
+                self.ctr("task", "rm", "-f", task, check=False)
+            for container in self.ctr("container", "list", "-q").stdout.split():
+                self.ctr("container", "rm", container, check=False)
+            self.kill(signal.SIGTERM)
+
+    def command(self, *args: str) -> list[str]:
+        """``ctr`` for this daemon."""
+        return ["ctr", "--address", str(self.socket), *args]
+
+    def ctr(self, *args: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """What ``ctr`` did."""
+        done = subprocess.run(
+            self.command(*args),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"ctr {' '.join(args)}\n{done.stdout}{done.stderr}"
+        return done
+
+    def run(
+        self, name: str, *command: str, options: tuple[str, ...] = (), check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """``ctr run`` of our runtime."""
+        return self.ctr("run", "--runtime", RUNTIME, *options, IMAGE, name, *command, check=check)
+
+    def import_image(self) -> None:
+        """IMAGE is there."""
+        archive = self.disk / "image.tar"
+        archive.write_bytes(_oci_archive())
+        self.ctr("image", "import", "--snapshotter", "native", str(archive))
+
+    def running(self) -> list[str]:
+        """The names of the containers that run."""
+        table = self.ctr("task", "list").stdout.splitlines()[1:]
+        return [line.split()[0] for line in table if "RUNNING" in line]
+
+    def shims(self) -> list[int]:
+        """The pids of the shim processes that serve this daemon."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                environment = (folder / "environ").read_bytes()
+            except OSError:
+                continue
+            if (
+                b"shim.bootstrap" in words
+                and os.fsencode(f"OCISHIM_CONFIG={self.shim_config}") in environment
+            ):
+                found.append(int(folder.name))
+        return found
+
+
+def _oci_archive() -> bytes:
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.add(bed.rootfs(), arcname=".")
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        digest = _add_blob(tar, layer.getvalue())
+        config = {
+            "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
+            "os": "linux",
+            "config": {
+                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Cmd": ["sh"],
+            },
+            "rootfs": {"type": "layers", "diff_ids": [digest]},
+        }
+        config_bytes = json.dumps(config).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _descriptor("config.v1+json", config_bytes),
+            "layers": [_descriptor("layer.v1.tar", layer.getvalue())],
+        }
+        manifest_bytes = json.dumps(manifest).encode()
+        _add_blob(tar, config_bytes)
+        _add_blob(tar, manifest_bytes)
+        entry = _descriptor("manifest.v1+json", manifest_bytes)
+        entry["annotations"] = {"io.containerd.image.name": IMAGE}
+        _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
+        _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+    return out.getvalue()
+
+
+def _descriptor(kind: str, data: bytes) -> dict[str, object]:
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": len(data)}
+
+
+def _add_blob(tar: tarfile.TarFile, data: bytes) -> str:
+    digest = hashlib.sha256(data).hexdigest()
+    _add(tar, f"blobs/sha256/{digest}", data)
+    return f"sha256:{digest}"
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
