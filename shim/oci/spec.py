@@ -46,6 +46,7 @@ __all__ = [
     "with_annotation",
     "with_args",
     "with_cgroups_path",
+    "with_devices_only",
     "with_resources",
     "with_terminal",
 ]
@@ -263,6 +264,12 @@ def with_cgroups_path(raw: Mapping[str, Any], path: str) -> Json:
 def with_resources(raw: Mapping[str, Any], resources: Mapping[str, Any]) -> Json:
     """``raw`` with ``resources`` laid over its ``linux.resources``."""
     return _with_linux(raw, resources=merge(_linux(raw).get("resources") or {}, resources))
+
+
+def with_devices_only(raw: Mapping[str, Any]) -> Json:
+    """``raw`` whose ``linux.resources`` has its rules for devices, and no limits."""
+    resources = _linux(raw).get("resources") or {}
+    return _with_linux(raw, resources={key: value for key, value in resources.items() if key == "devices"})
 
 
 def with_terminal(raw: Mapping[str, Any], *, terminal: bool, size: tuple[int, int] | None = None) -> Json:

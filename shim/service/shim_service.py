@@ -71,7 +71,7 @@ def _container(container: Container) -> dict[str, Any]:
         "terminal": init.streams.terminal,
         "oom_killed": container.oom_killed,
         "cgroup": container.group.describe(),
-        "limits": container.spec.resources,
+        "limits": container.limits,
         "streams": container.init.io.stream_states(),
         "dropped_bytes": container.init.io.dropped,
         "execs": [_process(process.snapshot()) for process in container.execs.values()],

@@ -14,7 +14,7 @@ import logging
 import signal
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
 from shim.linux.mounts import mount_all, unmount_tree
 from shim.oci import process as oci_process
 from shim.oci.identifiers import validate_id
+from shim.oci.resources import merge
 from shim.oci.spec import to_json, with_resources
 from shim.runtime import driver_for
 from shim.stdio import IOSettings, ProcessIO, Streams
@@ -76,6 +77,8 @@ class Container:
         self.config = request.config
         self.driver = driver
         self.spec = spec
+        self.limits = spec.resources
+        """The LinuxResources in force."""
         self.group = group
         self.created_at_ns = time.time_ns()
         self.started_at_ns: int | None = None
@@ -300,6 +303,7 @@ class Container:
             self.init.machine.check("update")
             if not self.group.apply(resources):
                 await self.driver.update(self.id, to_json(resources))
+            self.limits = merge(self.limits, resources)
 
     async def checkpoint(self, options: CheckpointOptions) -> None:
         """The container's state is an image in ``options.image_path``; it has ended unless ``leave_running``.
@@ -412,8 +416,8 @@ async def _unmount(bundle: Bundle) -> None:
 
 
 def _with_configuration(bundle: Bundle, spec: Spec, group: ControlGroup, limits: dict[str, object]) -> Spec:
-    raw = with_resources(spec.raw, limits) if limits else spec.raw
-    raw = group.rewrite(raw)
-    if raw is not spec.raw:
-        bundle.save_spec(raw)
-    return type(spec)(raw, spec.origin)
+    wanted = replace(spec, raw=with_resources(spec.raw, limits)) if limits else spec
+    for_runtime = group.rewrite(wanted.raw)
+    if for_runtime != spec.raw:
+        bundle.save_spec(for_runtime)
+    return wanted

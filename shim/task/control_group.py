@@ -3,7 +3,7 @@
 Two cases, decided once from the host and the configuration:
 
 - cgroup v2 (``ours``): the shim makes the group and writes its limits before the runtime runs, and removes it at the end.
-  The runtime gets the group's path; it finds the group made, and sets the same limits again.
+  The runtime gets the group's path, finds the group made, and adds its rules for devices.
 - systemd driver, or v1 controllers: the runtime makes the group and gets the limits through config.json. The log says so.
 """
 
@@ -21,7 +21,7 @@ from shim.cgroup.legacy_stats import Stats as LegacyStats
 from shim.cgroup.limits import controllers_of, plan
 from shim.cgroup.stats import Stats
 from shim.errors import NotFound
-from shim.oci.spec import with_cgroups_path
+from shim.oci.spec import with_cgroups_path, with_devices_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,10 +71,13 @@ class ControlGroup:
         return cls(shop, container_id, clean_path(path), systemd=False)
 
     def rewrite(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """config.json with this group's path; itself when that stands there already."""
-        if not self.path or (raw.get("linux") or {}).get("cgroupsPath") == self.path:
-            return raw
-        return with_cgroups_path(raw, self.path)
+        """config.json as the runtime is to read it: with this group's path, and without the limits that are ours.
+
+        A runtime that found them there would write them again, with its own idea of how v1 values become v2's.
+        """
+        if self.path and (raw.get("linux") or {}).get("cgroupsPath") != self.path:
+            raw = with_cgroups_path(raw, self.path)
+        return with_devices_only(raw) if self.ours else raw
 
     def create(self, resources: dict[str, Any]) -> None:
         """The group exists with these limits, if it is ours to make.

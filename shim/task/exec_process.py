@@ -70,8 +70,7 @@ class ExecProcess(TaskProcess):
                 self.child = window.adopt(bundle.read_pid(name))
             self.pid = self.child.pid
             await self.io.started()
-            if self.state is State.DELETED:
-                raise NotFound(f"{self.machine.what} was deleted while it started")
+            self._check_wanted()
         except BaseException:
             await self._failed()
             raise
@@ -108,6 +107,10 @@ class ExecProcess(TaskProcess):
         await self.io.close()
         self.forget()
         return self.exit
+
+    def _check_wanted(self) -> None:
+        if self.state is State.DELETED:
+            raise NotFound(f"{self.machine.what} was deleted while it started")
 
     async def _failed(self) -> None:
         if self.child is not None:
