@@ -5,6 +5,9 @@ signals for execs go by command, and the pid file of ``exec`` names a waiter on 
 The sandbox exits as the init of its first container does; only further containers of a pod need ``wait``, which costs
 a whole runsc process for as long as it waits and tells an end 100 ms late.
 
+A sandbox that crashes is a Go program that panics: its exit, and so its container's, is 2. Debian's build of
+0.0~20240729 with Go 1.26 does so at random ("running on goroutine N (task goroutine ... is 0)").
+
 What the runscs of Debian 12 (2022) and of 2024 do that a caller must not run into:
 
 * ``create`` with the id of a running container fails, but destroys that container's state first (fixed in 2024).

@@ -125,7 +125,7 @@ def test_processes_run_in_a_running_container(leaks, runtime, playground, bundle
         assert here.out.read_text() == "b\n"
         assert (inner is not None) == here.driver.waits_by_command
 
-        wait_for_usr1 = "trap 'exit 5' USR1; echo ready; while :; do sleep 0.01; done"
+        wait_for_usr1 = "trap 'exit 5' USR1; echo ready; sleep 1000 & wait"
         child, inner = await here.exec("one", write_process(here.folder, ["sh", "-c", wait_for_usr1]))
         await here.printed("ready")
         if inner is None:

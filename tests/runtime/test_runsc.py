@@ -75,7 +75,7 @@ def test_a_duplicate_does_not_harm_the_container_that_is_there(runsc, bundle):
 
 @pytest.mark.root
 def test_wait_tells_the_exit_as_the_sandbox_does(runsc, bundle):
-    folder = bundle(["sh", "-c", "trap 'exit 19' TERM; echo ready; while :; do sleep 0.01; done"])
+    folder = bundle(["sh", "-c", "trap 'exit 19' TERM; echo ready; sleep 1000 & wait"])
 
     async def body(here):
         sandbox = await here.create("one", folder)
