@@ -85,10 +85,10 @@ def spawn(
 
 def _block(strings: Sequence[bytes]) -> bytes:
     """The strings one after the other, each with its NUL, as the extension takes them."""
-    for string in strings:
-        if b"\0" in string:
-            raise ValueError(f"NUL in {string!r}")
-    return b"".join(string + b"\0" for string in strings)
+    block = b"\0".join([*strings, b""])
+    if block.count(b"\0") != len(strings):
+        raise ValueError(f"NUL in one of {strings!r}")
+    return block
 
 
 class RelayEvent(NamedTuple):
