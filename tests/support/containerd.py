@@ -1,30 +1,33 @@
-"""A containerd of a test's own: its own configuration, root, state and socket; nothing of the host's is touched.
-
-Images are OCI layouts made here of the sample root filesystem, so no registry is needed.
-"""
+"""A containerd of a test's own: its own configuration, root, state and socket; nothing of the host's is touched."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
-from support import bed
+from support import bed, images
 
 RUNTIME = "io.containerd.ocishim.v2"
-IMAGE = "ocishim.test/busybox:latest"
+IMAGE = images.BUSYBOX
 _START_S = 30.0
 
 
 class Containerd:
     """One daemon; ``start`` and ``kill`` as often as a test likes. ``folder`` is on /run, for short socket paths."""
+
+    namespace = "default"
+    disabled: tuple[str, ...] = (
+        "io.containerd.grpc.v1.cri",
+        "io.containerd.snapshotter.v1.blockfile",
+        "io.containerd.snapshotter.v1.btrfs",
+        "io.containerd.snapshotter.v1.zfs",
+        "io.containerd.snapshotter.v1.devmapper",
+        "io.containerd.tracing.processor.v1.otlp",
+    )
 
     def __init__(self, folder: Path, disk: Path) -> None:
         self.folder = folder
@@ -39,13 +42,15 @@ class Containerd:
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m shim.bootstrap.containerd "$@"\n')
         script.chmod(0o755)
         self.shim_config.write_text(f'state_root = "{folder}/ocishim"\n')
-        (folder / "config.toml").write_text(
-            f'version = 2\nroot = "{disk}/root"\nstate = "{folder}/state"\n'
-            'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.blockfile",'
-            ' "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",'
-            ' "io.containerd.snapshotter.v1.devmapper", "io.containerd.tracing.processor.v1.otlp"]\n'
+        (folder / "config.toml").write_text(self.configuration())
+
+    def configuration(self) -> str:
+        """Its config.toml, in the version that all of 1.6 to 2.x read."""
+        return (
+            f'version = 2\nroot = "{self.disk}/root"\nstate = "{self.folder}/state"\n'
+            f"disabled_plugins = {list(self.disabled)}\n"
             f'[grpc]\n  address = "{self.socket}"\n[ttrpc]\n  address = "{self.socket}.ttrpc"\n'
-            f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{disk}/opt"\n'
+            f'[plugins."io.containerd.internal.v1.opt"]\n  path = "{self.disk}/opt"\n'
         )
 
     @property
@@ -90,7 +95,7 @@ class Containerd:
 
     def command(self, *args: str) -> list[str]:
         """``ctr`` for this daemon."""
-        return ["ctr", "--address", str(self.socket), *args]
+        return ["ctr", "--address", str(self.socket), "--namespace", self.namespace, *args]
 
     def ctr(self, *args: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """What ``ctr`` did."""
@@ -113,10 +118,10 @@ class Containerd:
         return self.ctr("run", "--runtime", RUNTIME, *options, IMAGE, name, *command, check=check)
 
     def import_image(self) -> None:
-        """IMAGE is there."""
+        """All images are there."""
         archive = self.disk / "image.tar"
-        archive.write_bytes(_oci_archive())
-        self.ctr("image", "import", "--snapshotter", "native", str(archive))
+        archive.write_bytes(images.archive())
+        self.ctr("image", "import", str(archive))
 
     def running(self) -> list[str]:
         """The names of the containers that run."""
@@ -138,53 +143,3 @@ class Containerd:
             ):
                 found.append(int(folder.name))
         return found
-
-
-def _oci_archive() -> bytes:
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.add(bed.rootfs(), arcname=".")
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        digest = _add_blob(tar, layer.getvalue())
-        config = {
-            "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
-            "os": "linux",
-            "config": {
-                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-                "Cmd": ["sh"],
-            },
-            "rootfs": {"type": "layers", "diff_ids": [digest]},
-        }
-        config_bytes = json.dumps(config).encode()
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _descriptor("config.v1+json", config_bytes),
-            "layers": [_descriptor("layer.v1.tar", layer.getvalue())],
-        }
-        manifest_bytes = json.dumps(manifest).encode()
-        _add_blob(tar, config_bytes)
-        _add_blob(tar, manifest_bytes)
-        entry = _descriptor("manifest.v1+json", manifest_bytes)
-        entry["annotations"] = {"io.containerd.image.name": IMAGE}
-        _add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode())
-        _add(tar, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-    return out.getvalue()
-
-
-def _descriptor(kind: str, data: bytes) -> dict[str, object]:
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": len(data)}
-
-
-def _add_blob(tar: tarfile.TarFile, data: bytes) -> str:
-    digest = hashlib.sha256(data).hexdigest()
-    _add(tar, f"blobs/sha256/{digest}", data)
-    return f"sha256:{digest}"
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    tar.addfile(info, io.BytesIO(data))
