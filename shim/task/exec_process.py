@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from shim.errors import NotFound, ShimError
+from shim.oci.process import with_process_terminal
 from shim.oci.spec import to_json
 from shim.process import Exit
 from shim.task.process import TaskProcess
 from shim.task.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
+    from shim.linux.pty import Winsize
     from shim.oci.schema import Json
+    from shim.process import Child
     from shim.runtime import Driver
     from shim.stdio import ProcessIO
     from shim.task.bundle import Bundle
@@ -45,6 +49,7 @@ class ExecProcess(TaskProcess):
         self._told = told
         self._inside_pid: int | None = None
         self._spec = {**spec, "terminal": io.streams.terminal}
+        self._size: Winsize | None = None
 
     async def start(self, shop: Workshop, driver: Driver, bundle: Bundle) -> int:
         """Run it; returns its pid on the host.
@@ -53,34 +58,46 @@ class ExecProcess(TaskProcess):
             ShimError: it cannot run; it counts as stopped with 255 then, so that no Wait hangs, and can be deleted.
         """
         self.machine.check("start")
+        try:
+            child = await self._run_runtime(shop, driver, bundle)
+            if self.state is State.DELETED:
+                raise NotFound(f"{self.machine.what} was deleted while it started")  # noqa: TRY301 - as any failure
+        except BaseException:
+            await self._failed()
+            raise
+        self.machine.move(State.RUNNING)
+        child.on_exit(self._ended)
+        return self.pid
+
+    async def _run_runtime(self, shop: Workshop, driver: Driver, bundle: Bundle) -> Child:
         # The id itself may be as long as a file name can be, and means something to a runtime (runsc's "detach").
         name = f"exec-{next(_numbers)}"
         file = bundle.path / f".{name}.json"
         try:
             await self.io.open()
-            file.write_bytes(to_json(self._spec))
+            file.write_bytes(to_json(self._sized_spec()))
             with shop.reaper.window() as window:
-                self._inside_pid = await driver.exec(
-                    self._container_id,
-                    str(file),
-                    stdio_fds=self.io.runtime_fds,
-                    pid_file=str(bundle.pid_file(name)),
-                    console_socket=self.io.console_socket,
-                )
-                self.child = window.adopt(bundle.read_pid(name))
-            self.pid = self.child.pid
-            await self.io.started()
-            self._check_wanted()
-        except BaseException:
-            await self._failed()
-            raise
+                async with self._terminal() as terminal:
+                    self._inside_pid = await driver.exec(
+                        self._container_id,
+                        str(file),
+                        stdio_fds=self.io.runtime_fds,
+                        pid_file=str(bundle.pid_file(name)),
+                        console_socket=self.io.console_socket,
+                    )
+                    self.child = child = window.adopt(bundle.read_pid(name))
+                    self.pid = child.pid
+                    await (terminal or self.io.started())
+            return child
         finally:
             with suppress(OSError):
                 file.unlink()
             bundle.remove_pid(name)
-        self.machine.move(State.RUNNING)
-        self.child.on_exit(self._ended)
-        return self.pid
+
+    def resize(self, size: Winsize) -> None:
+        """As ``TaskProcess.resize``; the process finds the size that it had before the start."""
+        super().resize(size)
+        self._size = size
 
     async def kill(self, driver: Driver, number: int) -> None:
         """Signal the process, also where it lives in a sandbox.
@@ -108,9 +125,24 @@ class ExecProcess(TaskProcess):
         self.forget()
         return self.exit
 
-    def _check_wanted(self) -> None:
-        if self.state is State.DELETED:
-            raise NotFound(f"{self.machine.what} was deleted while it started")
+    def _sized_spec(self) -> Json:
+        if self._size is None:
+            return self._spec
+        return with_process_terminal(self._spec, terminal=self.io.streams.terminal, size=self._size)
+
+    @asynccontextmanager
+    async def _terminal(self) -> AsyncIterator[asyncio.Task[None] | None]:
+        # The process runs as soon as the runtime has sent its terminal, and may look at the size at once. runc and crun
+        # set it from the spec; for gVisor the terminal is taken and sized while runsc still has things to do.
+        if not self.io.streams.terminal:
+            yield None
+            return
+        terminal = asyncio.create_task(self.io.started())
+        try:
+            yield terminal
+        finally:
+            terminal.cancel()
+            await asyncio.gather(terminal, return_exceptions=True)
 
     async def _failed(self) -> None:
         if self.child is not None:

@@ -84,6 +84,13 @@ class Streams:
             self._seen[name] += chunk
         return self._seen[name]
 
+    def read_more(self, name: str = "stdout") -> bytes:
+        """The output, with at least one byte that was not seen before."""
+        chunk = self._read(name)
+        assert chunk, f"{name} has ended"
+        self._seen[name] += chunk
+        return self._seen[name]
+
     def is_silent(self, for_s: float, name: str = "stdout") -> bool:
         """Whether nothing more comes for that long."""
         self.seen(name)

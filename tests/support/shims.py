@@ -280,11 +280,15 @@ class Shim(Connection):
         rootfs: tuple[Any, ...] = (),
         version: str = "v3",
         timeout: float = DEADLINE_S,
+        stdout: str = "",
         **config: Any,
     ) -> Container:
-        """A container that is created, of a new bundle that runs ``args`` or of the bundle ``args``."""
+        """A container that is created, of a new bundle that runs ``args`` or of the bundle ``args``.
+
+        ``config`` are fields of Config; ``stdout`` is a URI where there are no ``streams``.
+        """
         name = id or self.new_id()
-        fields: dict[str, Any] = streams.fields if streams else {}
+        fields: dict[str, Any] = streams.fields if streams else {"stdout": stdout}
         bundle = args
         if not isinstance(bundle, Path):
             bundle = self.make_bundle(list(args), terminal=bool(fields.get("terminal")), **(changes or {}))
