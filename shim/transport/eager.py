@@ -110,6 +110,10 @@ else:
 
             Raises what the coroutine raises in its first step. Must not be called from within a task.
             """
+            if (
+                self._spare.cancelling()
+            ):  # by a coroutine that cancelled itself and ended, or with all tasks of the loop
+                self._renew()
             loop, task = self._loop, self._spare
             asyncio._enter_task(loop, task)  # noqa: SLF001 - documented, see above
             try:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves ``services``: full service name, then method name, to its Method.
+    """Serves ``services``: full service name, then method name, to its Method. Made inside the event loop.
 
     ``on_idle`` is called whenever the last connection is gone and the last call has ended.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 
 import pytest
@@ -23,7 +24,7 @@ def driven(scenario):
             def from_the_loop():
                 try:
                     result.set_result(runner.run(coroutine))
-                except Exception as error:  # noqa: BLE001 - handed to the test
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - handed to the test
                     result.set_exception(error)
 
             loop.call_soon(from_the_loop)
@@ -170,6 +171,27 @@ def test_cancellation_reaches_the_coroutine_whenever_it_comes(turns):
         runner.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_coroutine_that_cancels_its_task_and_ends_harms_no_other(turns):
+    async def scenario(run):
+        async def quick():
+            asyncio.current_task().cancel()
+
+        async def slow():
+            await asyncio.sleep(0.001)
+            done.append(1)
+
+        done = []
+        with contextlib.suppress(asyncio.CancelledError):  # what came of it is its own affair
+            await run(quick())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await (await run(slow()))
+        assert done == [1]
+
+    driven(scenario)
 
 
 def test_errors_of_the_first_step_and_of_later_ones():
