@@ -35,6 +35,13 @@ class Events:
             select.select([self.relay], [], [], 1.0)
         return found[0]
 
+    def until(self, condition):
+        """Waits for what no event tells."""
+        limit = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < limit
+            time.sleep(0.001)
+
     def kinds(self, stream):
         return [event.kind for event in self.seen if event.stream == stream]
 
