@@ -87,7 +87,7 @@ class TaskService:
         """The container exists; its init waits for Start."""
         if context.namespace is not None and not context.namespace:
             raise FailedPrecondition("namespace is required")
-        if not os.path.isabs(request.bundle):
+        if not os.path.isabs(request.bundle) or "\0" in request.bundle:
             raise InvalidArgument(f"bundle {request.bundle!r} must be an absolute path")
         container = await self._containers.create(
             CreateRequest(
