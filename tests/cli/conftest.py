@@ -40,6 +40,7 @@ def ocishim(state_root: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Oci
         code = run(["--state-root", str(state_root), *map(str, words)])
         return Result(code, *capfd.readouterr())
 
+    call.state_root = state_root
     yield call
     for container in Containers(str(state_root)).all():
         with suppress(ShimError):
