@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 import select
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -138,6 +140,18 @@ def test_end_of_a_stream_waits_for_a_failing_sink_no_longer_than_give_up(make_re
     assert events.wait(stream).dropped == len(b"last words")
 
 
+def test_never_giving_up_keeps_the_bytes(make_relay):
+    relay, events = make_relay(give_up=math.inf)
+    source, writer = os.pipe()
+    stream = relay.add(source, os.open("/dev/full", os.O_WRONLY))
+    os.write(writer, b"kept")
+    os.close(writer)
+    events.wait(stream, "stalled")
+    assert relay.pending(stream) == 4
+    relay.cancel(stream)
+    assert events.wait(stream).dropped == 4
+
+
 def test_a_failing_sink_stalls_no_other_stream(relay, events):
     source, writer = os.pipe()
     failing = relay.add(source, os.open("/dev/full", os.O_WRONLY))
@@ -166,7 +180,7 @@ with Relay() as relay:
     print(os.strerror(relay.poll()[0].errno), os.path.getsize(sys.argv[1]))
 """
     done = subprocess.run(
-        [os.sys.executable, "-c", script, str(tmp_path / "log")], check=True, capture_output=True, timeout=30
+        [sys.executable, "-c", script, str(tmp_path / "log")], check=True, capture_output=True, timeout=30
     )
     assert done.stdout == b"File too large 1000\n"
 
