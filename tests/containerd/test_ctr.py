@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,19 +12,9 @@ import pexpect
 import pytest
 from support import bed
 from support.containerd import IMAGE, RUNTIME, Containerd
+from support.task_events import watching
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("settled")]
-
-
-def events_of(lines: str, container: str) -> list[tuple[str, dict[str, object]]]:
-    """Topic and content of a container's task events, in the order of arrival."""
-    found = []
-    for line in lines.splitlines():
-        topic, brace, rest = line.partition("{")
-        content = json.loads(brace + rest)
-        if "/tasks/" in topic and content.get("container_id") == container:
-            found.append((topic.split()[-1], content))
-    return found
 
 
 def test_output_and_exit_code_come_back(daemon: Containerd) -> None:
@@ -35,25 +24,7 @@ def test_output_and_exit_code_come_back(daemon: Containerd) -> None:
 
 
 def test_events_come_in_order(daemon: Containerd) -> None:
-    with subprocess.Popen(daemon.command("events"), stdout=subprocess.PIPE, text=True) as watcher:
-        assert watcher.stdout is not None
-        os.set_blocking(watcher.stdout.fileno(), False)
-        lines = ""
-
-        def seen(text: str) -> bool:
-            nonlocal lines
-            lines += watcher.stdout.read() or ""
-            return text in lines
-
-        # The client says nothing when it has subscribed: containers are made until it sees one.
-        bed.until(
-            lambda: (
-                daemon.ctr("container", "create", IMAGE, "probe")
-                and daemon.ctr("container", "rm", "probe")
-                and seen("probe")
-            ),
-            "no events",
-        )
+    with watching(daemon) as events:
         daemon.run("c2", "sleep", "100", options=("-d",))
         daemon.ctr("task", "exec", "--exec-id", "e1", "c2", "true")
         daemon.ctr("task", "pause", "c2")
@@ -62,10 +33,8 @@ def test_events_come_in_order(daemon: Containerd) -> None:
         bed.until(lambda: "c2" not in daemon.running(), "c2 runs on")
         daemon.ctr("task", "rm", "c2", check=False)
         daemon.ctr("container", "rm", "c2")
-        bed.until(lambda: seen("/tasks/delete"), lines)
-        watcher.kill()
-    found = events_of(lines, "c2")
-    topics = [topic.removeprefix("/tasks/") for topic, _ in found]
+        found = events.until("delete", "c2")
+    topics = [topic for topic, _ in found]
     assert topics[:2] == ["create", "start"]
     assert topics[2:5] == ["exec-added", "exec-started", "exit"]
     assert topics[5:7] == ["paused", "resumed"]
