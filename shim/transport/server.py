@@ -116,7 +116,11 @@ class Server:
 
     async def _attach(self, sock: socket.socket, pid: int) -> None:
         sock.setblocking(False)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: Peer(self, pid), sock)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: Peer(self, pid), sock)
+        except OSError as error:  # epoll has its own limits
+            _log.warning("lost a connection of pid %d: %s", pid, error)
+            sock.close()
 
     # What a Peer reports.
 
