@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shim._native import Relay
 
 if TYPE_CHECKING:
+    from shim._native import EventKind
     from shim.linux.fd import OwnedFd
 
 __all__ = ["Copier", "Stream"]
@@ -24,8 +25,9 @@ _log = logging.getLogger(__name__)
 class Stream:
     """One direction of one process: a source that the relay copies to a sink, until the source ends."""
 
-    def __init__(self, copier: Copier, number: int, name: str) -> None:
+    def __init__(self, copier: Copier, number: int, name: str, *, to_process: bool) -> None:
         self.name = name
+        self.to_process = to_process
         self.copied = 0
         self.dropped = 0
         self.stalled_errno: int | None = None
@@ -35,7 +37,7 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Everything was copied, and the sink is closed."""
+        """Nothing is copied any more, and the sink is closed."""
         return self._ended.is_set()
 
     async def wait_ended(self) -> None:
@@ -52,26 +54,31 @@ class Stream:
         if not self.ended:
             self._copier.relay.cancel(self._number)
 
-    def event(self, kind: str, error: int, copied: int, dropped: int) -> None:
+    def event(self, kind: EventKind, error: int, copied: int, dropped: int) -> None:
         """Take one event of the relay."""
+        lost = dropped > self.dropped
         self.copied, self.dropped = copied, dropped
-        if kind == "end":
-            self._ended.set()
-        if kind == "stalled" and error == errno.EPIPE:
+        if kind == "stalled" and error == errno.EPIPE and self.to_process:
             # The process closed its stdin, and nobody will ever open it again.
             self.cancel()
         elif kind == "stalled":
             self.stalled_errno = error
-            _log.warning("%s cannot be written: %s; retrying", self.name, os.strerror(error))
+            _log.warning("%s cannot be written, it is tried again: %s", self.name, os.strerror(error))
         elif kind == "resumed":
             self.stalled_errno = None
             _log.info("%s can be written again", self.name)
-        if kind == "dropped" or (kind == "end" and dropped):
-            _log.warning("%s: %d bytes dropped", self.name, dropped)
+        elif kind == "end":
+            self._ended.set()
+            if error:
+                _log.warning("%s ended with an error: %s", self.name, os.strerror(error))
+        if lost:
+            # Input that the process did not want is nothing to warn of.
+            level = logging.DEBUG if self.to_process else logging.WARNING
+            _log.log(level, "%s: %d bytes dropped", self.name, dropped)
 
 
 class Copier:
-    """All streams of all containers of one shim."""
+    """All streams of all containers of one shim. For the loop's thread."""
 
     def __init__(self) -> None:
         self._relay: Relay | None = None
@@ -89,20 +96,41 @@ class Copier:
         return len(self._streams)
 
     def copy(
-        self, name: str, source: OwnedFd, sink: OwnedFd, *, eof: bytes = b"", pty: bool = False
+        self,
+        name: str,
+        source: OwnedFd,
+        sink: OwnedFd,
+        *,
+        to_process: bool = False,
+        eof: bytes = b"",
+        pty: bool = False,
     ) -> Stream:
-        """Copy from now on; takes ownership of both descriptors. ``name`` appears in log lines."""
-        number = self.relay.add(source.detach(), sink.detach(), eof=eof, pty=pty)
-        stream = Stream(self, number, name)
-        self._streams[number] = stream
+        """Copy from now on; takes ownership of both descriptors. ``name`` appears in log lines.
+
+        With ``to_process`` the sink is the only way to its reader: when it breaks, the stream ends.
+
+        Raises:
+            OSError: the descriptors cannot be copied between, or memory or descriptors ran out.
+        """
+        with source, sink:
+            relay = self.relay
+            sink.fileno()  # a closed one is refused here, while the source still has its owner
+            number = relay.add(source.detach(), sink.detach(), eof=eof, pty=pty)
+        stream = self._streams[number] = Stream(self, number, name, to_process=to_process)
         return stream
 
     def close(self) -> None:
-        """End all streams and the thread."""
-        if self._relay is not None:
-            asyncio.get_running_loop().remove_reader(self._relay.fileno())
-            self._relay.close()
-            self._relay = None
+        """End all streams, whose unwritten bytes are lost and counted, and the thread."""
+        if self._relay is None:
+            return
+        self._collect()
+        asyncio.get_running_loop().remove_reader(self._relay.fileno())
+        for number, stream in self._streams.items():
+            # Told from here, as the relay takes its events with it.
+            stream.event("end", 0, stream.copied, stream.dropped + self._relay.pending(number))
+        self._streams.clear()
+        self._relay.close()
+        self._relay = None
 
     def _collect(self) -> None:
         for event in self.relay.poll():

@@ -13,6 +13,7 @@ import asyncio
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
@@ -21,8 +22,10 @@ from shim.linux.fd import OwnedFd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["open_log_file", "open_output", "open_stdin"]
+__all__ = ["open_log_file", "open_output", "open_stdin", "wake_late_reader"]
 
+# O_NONBLOCK for files, too: what was a file a moment ago may be a FIFO now, whose open(2) would hold up the shim.
+_COMMON_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _FIRST_DELAY_S = 0.002
 _MAX_DELAY_S = 0.05
 
@@ -60,24 +63,45 @@ def open_stdin(path: str) -> tuple[OwnedFd, OwnedFd]:
     return reader, _beside(reader, lambda: _open(path, os.O_WRONLY, "stdin"))
 
 
+def wake_late_reader(reader: OwnedFd) -> None:
+    """Whoever came for the rest of an output FIFO after its end, and waits, goes on; ``reader`` is ours of that FIFO.
+
+    Without a writer, open(2) for reading blocks, and poll(2) reports no end to who never saw one. A moment of a writer is
+    enough for both, and what lies in the FIFO is theirs to read although we let go of it then.
+    """
+    with suppress(OSError):  # out of descriptors, or no /proc: they wait on
+        os.close(os.open(f"/proc/self/fd/{reader.fileno()}", os.O_WRONLY | _COMMON_FLAGS))
+
+
 def open_log_file(path: str) -> OwnedFd:
     """The file of a ``file://`` URI, made with its directory where they are missing, open for appending.
 
     Raises:
+        InvalidArgument: there is something at ``path`` that is no file.
         ShimError: it cannot be written.
     """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _COMMON_FLAGS
     try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)  # noqa: PTH103, PTH120 - bytes-safe and short
-        return OwnedFd(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o644)
-        )
+        with suppress(FileNotFoundError):
+            _check_file(path, os.stat(path).st_mode)
+        try:
+            return OwnedFd(os.open(path, flags, 0o644))
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        return OwnedFd(os.open(path, flags, 0o644))
     except OSError as error:
         raise from_os_error(error, f"log file {path} cannot be opened for writing") from error
 
 
+def _check_file(path: str, mode: int) -> None:
+    # A FIFO here would be written without our reader beside it: the first client that leaves would break it.
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
+        raise InvalidArgument(f"log file {path} is there and is no file (give a FIFO without file://)")
+
+
 def _is_fifo(path: str, name: str) -> bool:
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - one system call
+        mode = os.stat(path).st_mode
     except OSError as error:
         raise from_os_error(error, f"{name} {path} cannot be used") from error
     if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode) or stat.S_ISBLK(mode):
@@ -87,7 +111,7 @@ def _is_fifo(path: str, name: str) -> bool:
 
 def _open(path: str, flags: int, name: str) -> OwnedFd:
     try:
-        return OwnedFd(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY))
+        return OwnedFd(os.open(path, flags | _COMMON_FLAGS))
     except OSError as error:
         raise from_os_error(error, f"{name} {path} cannot be opened") from error
 
@@ -107,7 +131,7 @@ async def _wait_for_reader(path: str, name: str, timeout_s: float) -> OwnedFd:
     deadline, delay = loop.time() + timeout_s, _FIRST_DELAY_S
     while True:
         try:
-            return OwnedFd(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            return OwnedFd(os.open(path, os.O_WRONLY | _COMMON_FLAGS))
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise from_os_error(error, f"{name} {path} cannot be opened") from error

@@ -8,32 +8,42 @@ Life: ``open`` (client's side is there, or the call fails and nothing has happen
 What a client asks for before the process runs is remembered and applied when it does.
 
 Copying starts only when the runtime has returned: what a failing runtime prints on its stderr is no output of the container.
+
+Every descriptor is in ``_owned`` from the moment it is open; the relay takes some out of their owners, ``close`` closes the
+rest. So an error or a cancellation, wherever it comes, needs no other clearing away than ``close``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
 from shim.linux.fd import OwnedFd, pipe
 from shim.linux.pty import Winsize, set_winsize
 from shim.stdio.console import ConsoleSocket
-from shim.stdio.fifo import open_log_file, open_output, open_stdin
+from shim.stdio.fifo import open_log_file, open_output, open_stdin, wake_late_reader
 from shim.stdio.logger import LoggerProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shim.process import Reaper
     from shim.stdio.copying import Copier, Stream
     from shim.stdio.uri import Streams
 
 __all__ = ["IOSettings", "ProcessIO"]
 
-_VEOF = b"\x04"
+# End of file on a terminal is a character, and only at the beginning of a line: elsewhere the first one just delivers what
+# was typed so far, and the second one is the end. At the beginning of a line the second one is never read.
+_VEOF = b"\x04\x04"
+_USHRT_MAX = 0xFFFF
 _FLUSH_S = 1.0
 _CONSOLE_S = 10.0
+_AT_ONCE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +61,16 @@ class IOSettings:
     drain_timeout_s: float = 2.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Route:
     """A copy that is to begin once the runtime has returned."""
 
     name: str
-    source: OwnedFd | None = None
-    sink: OwnedFd | None = None
-
-    def close(self) -> None:
-        for fd in (self.source, self.sink):
-            if fd is not None:
-                fd.close()
-
-    def copy(self, copier: Copier, prefix: str, *, eof: bytes = b"", pty: bool = False) -> Stream:
-        if self.source is None or self.sink is None:
-            raise RuntimeError(f"{prefix} {self.name} was not opened")
-        return copier.copy(f"{prefix} {self.name}", self.source, self.sink, eof=eof, pty=pty)
+    source: OwnedFd
+    sink: OwnedFd
+    to_process: bool = False
+    eof: bytes = b""
+    pty: bool = False
 
 
 class ProcessIO:
@@ -81,18 +84,22 @@ class ProcessIO:
         self._settings = settings
         self._copier = copier
         self._reaper = reaper
-        self._keepers: list[OwnedFd] = []
+        self._owned: list[OwnedFd] = []
         self._given: list[OwnedFd] = []
-        self._stdin: _Route | None = None
         self._routes: list[_Route] = []
+        self._output_keepers: list[OwnedFd] = []
         self._stdin_keeper: OwnedFd | None = None
         self._stdin_closed = False
+        self._terminal_in: OwnedFd | None = None
+        self._terminal_out: OwnedFd | None = None
         self._winsize: Winsize | None = None
         self._console: ConsoleSocket | None = None
         self._master: OwnedFd | None = None
         self._logger: LoggerProcess | None = None
         self._inputs: list[Stream] = []
         self._outputs: list[Stream] = []
+        self._process_ended = False
+        self._closed = False
 
     @property
     def runtime_fds(self) -> tuple[int, int, int]:
@@ -121,44 +128,47 @@ class ProcessIO:
         """Everything that the OCI runtime needs is open.
 
         Raises:
+            FailedPrecondition: an output FIFO has no reader, or ``close`` was called meanwhile.
             ShimError: a stream cannot be had; nothing stays open.
         """
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self.close)
-            if self.streams.terminal:
-                await self._open_terminal()
-            else:
-                self._given.append(self._open_stdin())
-                await self._open_outputs()
-            undo.pop_all()
+        self._check_open()
+        try:
+            await (self._open_terminal() if self.streams.terminal else self._open_pipes())
+            self._check_open()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, OSError):
+                raise from_os_error(error, f"the streams of {self._name} cannot be opened") from error
+            raise
 
     async def started(self) -> None:
-        """The runtime has returned: let go of the container's ends, and copy.
+        """The runtime has returned: let go of the container's ends, and copy. After an error only ``close`` is left.
 
         Raises:
-            ShimError: the terminal did not come.
+            ShimError: the terminal did not come, or a stream cannot be copied.
         """
-        if self._console is not None:
-            self._master = await self._console.receive(_CONSOLE_S)
-            self._console.close()
-            self._console = None
-            self._connect_terminal(self._master)
-        for fd in self._given:
-            fd.close()
-        self._given.clear()
-        terminal = self.streams.terminal
-        if self._stdin is not None:
-            route, self._stdin = self._stdin, None
-            self._inputs.append(route.copy(self._copier, self._name, eof=_VEOF if terminal else b""))
-        while self._routes:
-            self._outputs.append(self._routes.pop(0).copy(self._copier, self._name, pty=terminal))
+        self._check_open()
+        try:
+            if self._console is not None:
+                await self._receive_terminal()
+            for fd in self._given:
+                fd.close()
+            while self._routes:
+                self._copy(self._routes.pop(0))
+        except OSError as error:
+            raise from_os_error(error, f"the streams of {self._name} cannot be copied") from error
+        if self._process_ended:
+            self.process_ended()
 
     def resize(self, size: Winsize) -> None:
         """Set the terminal's size; before there is one, remember it. Nothing happens without a terminal.
 
         Raises:
+            InvalidArgument: a number does not fit.
             OSError: the terminal is gone.
         """
+        if not all(0 <= number <= _USHRT_MAX for number in size):
+            raise InvalidArgument(f"a terminal cannot have {size.cols} columns and {size.rows} rows")
         self._winsize = size
         if self._master is not None and not self._master.closed:
             set_winsize(self._master.fileno(), size)
@@ -170,8 +180,12 @@ class ProcessIO:
             self._stdin_keeper.close()
 
     def process_ended(self) -> None:
-        """The process is gone: a terminal that nobody holds open has its end now."""
-        if self._master is not None:
+        """The process is gone: a terminal has its end now, after what was written to it so far.
+
+        Its hang-up alone is no end, since a container may close all of its terminal and open it again.
+        """
+        self._process_ended = True
+        if self.streams.terminal:
             for stream in self._outputs:
                 stream.finish()
 
@@ -187,102 +201,154 @@ class ProcessIO:
             await _all_ended(self._outputs, _FLUSH_S)
 
     async def close(self) -> None:
-        """Everything is closed, streams are ended, a logger has ended. Idempotent."""
-        for stream in (*self._inputs, *self._outputs):
+        """Everything is closed, streams are ended, a logger has ended. Idempotent, and right at any time."""
+        self._closed = True
+        streams = [*self._inputs, *self._outputs]
+        for stream in streams:
             stream.cancel()
-        await _all_ended([*self._inputs, *self._outputs], _FLUSH_S)
-        held = (*self._given, *self._keepers, *self._routes, self._stdin, self._stdin_keeper, self._master)
-        for thing in (*held, self._console):
-            if thing is not None:
-                thing.close()
-        self._routes.clear()
-        self._stdin = self._console = None
-        if self._logger is not None:
-            logger, self._logger = self._logger, None
-            await logger.close()
+        try:
+            await _all_ended(streams, _FLUSH_S)
+        finally:
+            self._close_all()
+            if self._logger is not None:
+                logger, self._logger = self._logger, None
+                await logger.close(eof_to_term_s=self._settings.drain_timeout_s)
 
-    def _open_stdin(self) -> OwnedFd:
+    async def _open_pipes(self) -> None:
+        self._given.append(self._open_stdin_pipe())
+        if self.streams.kind == "binary":
+            logger = await self._start_logger()
+            self._given += [self._own(logger.stdout.dup()), self._own(logger.stderr.dup())]
+            return
+        stdout, stderr = self.streams.output_path("stdout"), self.streams.output_path("stderr")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.fifo_timeout_s
+        if stdout == stderr:
+            # One pipe for both: only so do they arrive in the order in which they were written.
+            both = await self._open_output("stdout and stderr", stdout, self._settings.fifo_timeout_s)
+            self._given += [both, both]
+            return
+        self._given.append(await self._open_output("stdout", stdout, self._settings.fifo_timeout_s))
+        left_s = max(deadline - loop.time(), _AT_ONCE_S) if self._settings.fifo_timeout_s else 0
+        self._given.append(await self._open_output("stderr", stderr, left_s))
+
+    def _open_stdin_pipe(self) -> OwnedFd:
         if not self.streams.stdin_path:
-            return _null(os.O_RDONLY)
-        route = self._open_stdin_fifo()
-        container_end, route.sink = self._pipe()
+            return self._null(os.O_RDONLY)
+        source = self._open_stdin_fifo()
+        container_end, sink = self._pipe()
+        self._routes.append(_Route("stdin", source, sink, to_process=True))
         return container_end
 
-    def _open_stdin_fifo(self) -> _Route:
+    def _open_stdin_fifo(self) -> OwnedFd:
         source, keeper = open_stdin(self.streams.stdin_path)
+        self._stdin_keeper = self._own(keeper)
         # With the keeper opened and closed again the FIFO has had a writer: its end shows even if no client ever comes.
         if self._stdin_closed:
             keeper.close()
-        self._stdin_keeper = keeper
-        self._stdin = _Route("stdin", source)
-        return self._stdin
+        return self._own(source)
 
-    async def _open_outputs(self) -> None:
-        if self.streams.kind == "binary":
-            logger = await self._start_logger()
-            self._given += [logger.stdout.dup(), logger.stderr.dup()]
-            return
-        await self._add_route("stdout")
-        if self.streams.kind == "file" and self._routes[0].sink is not None:
-            # One open file for both, so that neither overwrites the other.
-            self._routes.append(_Route("stderr", sink=self._routes[0].sink.dup()))
-        else:
-            await self._add_route("stderr")
-        for route in self._routes:
-            if route.sink is None:
-                self._given.append(_null(os.O_WRONLY))
-            else:
-                route.source, container_end = self._pipe()
-                self._given.append(container_end)
-        self._routes[:] = [route for route in self._routes if route.sink is not None]
+    async def _open_output(self, name: str, path: str, timeout_s: float) -> OwnedFd:
+        """The container's end of an output, whose copy is noted."""
+        if not path:
+            return self._null(os.O_WRONLY)
+        sink = await self._open_sink(name, path, timeout_s)
+        source, container_end = self._pipe()
+        self._routes.append(_Route(name, source, sink))
+        return container_end
 
-    async def _add_route(self, name: Literal["stdout", "stderr"]) -> None:
-        route = _Route(name)
-        self._routes.append(route)
-        path = self.streams.output_path(name)
-        if path and self.streams.kind == "file":
-            route.sink = open_log_file(path)
-        elif path:
-            route.sink, keeper = await open_output(path, name, self._settings.fifo_timeout_s)
-            if keeper is not None:
-                self._keepers.append(keeper)
+    async def _open_sink(self, name: str, path: str, timeout_s: float) -> OwnedFd:
+        if self.streams.kind == "file":
+            return self._own(open_log_file(path))
+        sink, keeper = await open_output(path, name, timeout_s)
+        if keeper is not None:
+            self._output_keepers.append(self._own(keeper))
+        return self._own(sink)
 
     async def _open_terminal(self) -> None:
         self._console = ConsoleSocket(self._settings.console_parent)
-        self._given += [_null(os.O_RDWR) for _ in range(3)]
+        self._given += [self._null(os.O_RDWR)] * 3
+        path = self.streams.output_path("stdout")
         if self.streams.kind == "binary":
             logger = await self._start_logger()
-            self._routes.append(_Route("terminal", sink=logger.stdout.dup()))
+            self._terminal_out = self._own(logger.stdout.dup())
+        elif path:
+            self._terminal_out = await self._open_sink("stdout", path, self._settings.fifo_timeout_s)
         else:
-            await self._add_route("stdout")
-            if self._routes[0].sink is None:
-                # A terminal that nobody reads would block the container once its buffer is full.
-                self._routes[0].sink = _null(os.O_WRONLY)
+            # A terminal that nobody reads would block the container once its buffer is full.
+            self._terminal_out = self._null(os.O_WRONLY)
         if self.streams.stdin_path:
-            self._open_stdin_fifo()
+            self._terminal_in = self._open_stdin_fifo()
 
-    def _connect_terminal(self, master: OwnedFd) -> None:
+    async def _receive_terminal(self) -> None:
+        # Ours alone from here on: a ``close`` meanwhile must not pull the socket away from under the wait.
+        console, self._console = self._console, None
+        if console is None or self._terminal_out is None:
+            raise RuntimeError(f"the terminal of {self._name} was not opened")
+        with closing(console):
+            master = self._own(await console.receive(_CONSOLE_S))
+        if self._closed:
+            master.close()
+        self._check_open()
+        self._master = master
         if self._winsize is not None:
             set_winsize(master.fileno(), self._winsize)
-        self._routes[0].source = master.dup()
-        if self._stdin is not None:
-            self._stdin.sink = master.dup()
+        self._routes.append(_Route("terminal", self._own(master.dup()), self._terminal_out, pty=True))
+        if self._terminal_in is not None:
+            sink = self._own(master.dup())
+            self._routes.append(_Route("stdin", self._terminal_in, sink, to_process=True, eof=_VEOF))
 
     async def _start_logger(self) -> LoggerProcess:
-        env = {"CONTAINER_ID": self._settings.container_id, "CONTAINER_NAMESPACE": self._settings.namespace}
+        # An exec's logger is told the exec's id, as containerd does it.
+        process_id = self._name.removeprefix(f"{self._settings.container_id}/")
+        env = {"CONTAINER_ID": process_id, "CONTAINER_NAMESPACE": self._settings.namespace}
         timeout_s = self._settings.logger_timeout_s
         self._logger = await LoggerProcess.start(self.streams.logger(), self._reaper, env, timeout_s)
         return self._logger
 
+    def _copy(self, route: _Route) -> None:
+        stream = self._copier.copy(
+            f"{self._name} {route.name}",
+            route.source,
+            route.sink,
+            to_process=route.to_process,
+            eof=route.eof,
+            pty=route.pty,
+        )
+        (self._inputs if route.to_process else self._outputs).append(stream)
+
+    def _own(self, fd: OwnedFd) -> OwnedFd:
+        self._owned.append(fd)
+        return fd
+
+    def _null(self, flags: int) -> OwnedFd:
+        return self._own(OwnedFd(os.open(os.devnull, flags | os.O_CLOEXEC)))
+
     def _pipe(self) -> tuple[OwnedFd, OwnedFd]:
-        ends = pipe()
+        source, sink = pipe()
+        self._owned += (source, sink)
         if self._settings.uid or self._settings.gid:
-            for end in ends:
-                os.fchown(end.fileno(), self._settings.uid, self._settings.gid)
-        return ends
+            os.fchown(source.fileno(), self._settings.uid, self._settings.gid)
+        return source, sink
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise FailedPrecondition(f"the streams of {self._name} are closed")
+
+    def _close_all(self) -> None:
+        for keeper in self._output_keepers:
+            wake_late_reader(keeper)
+        self._output_keepers.clear()
+        for fd in self._owned:
+            fd.close()
+        self._owned.clear()
+        self._routes.clear()
+        if self._console is not None:
+            self._console.close()
+            self._console = None
 
 
-async def _all_ended(streams: list[Stream], timeout_s: float) -> bool:
+async def _all_ended(streams: Sequence[Stream], timeout_s: float) -> bool:
     try:
         async with asyncio.timeout(timeout_s):
             for stream in streams:
@@ -290,7 +356,3 @@ async def _all_ended(streams: list[Stream], timeout_s: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _null(flags: int) -> OwnedFd:
-    return OwnedFd(os.open(os.devnull, flags | os.O_CLOEXEC))

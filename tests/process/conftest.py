@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -21,7 +20,6 @@ __all__ = ["pytest_pyfunc_call"]
 def _no_descriptor_left() -> Iterator[None]:
     before = leaks.descriptors()
     yield
-    gc.collect()
     assert leaks.descriptors() - before == set()
 
 

@@ -1,114 +1,125 @@
-"""The client's ends of a process's stdio: FIFOs with a reader, and reads with a deadline."""
+"""A rig to run processes on the streams of a shim: the test plays the client and the OCI runtime."""
 
 from __future__ import annotations
 
 import os
-import select
-import time
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Self
 
-DEADLINE_S = 30
+from support.coroutines import reaping
 
-
-class Streams:
-    """FIFOs in ``folder``, the outputs open for reading. A context manager; ``fields`` go into Create or Exec."""
-
-    def __init__(
-        self, folder: Path, *, stdin: bool = False, stderr: bool = False, terminal: bool = False
-    ) -> None:
-        folder.mkdir(parents=True)
-        names = ["stdout", *(["stderr"] if stderr else []), *(["stdin"] if stdin else [])]
-        self.paths = {name: folder / name for name in names}
-        for path in self.paths.values():
-            os.mkfifo(path)
-        self._readers = {
-            name: os.open(self.paths[name], os.O_RDONLY | os.O_NONBLOCK)
-            for name in ("stdout", "stderr")
-            if name in self.paths
-        }
-        self._writer: int | None = None
-        self._seen = dict.fromkeys(self._readers, b"")
-        self.fields = {name: str(path) for name, path in self.paths.items()}
-        if terminal:
-            self.fields["terminal"] = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close_stdin()
-        for name in list(self._readers):
-            self.close_reader(name)
-
-    def close_reader(self, name: str = "stdout") -> None:
-        os.close(self._readers.pop(name))
-
-    def open_reader(self, name: str = "stdout") -> None:
-        self._readers[name] = os.open(self.paths[name], os.O_RDONLY | os.O_NONBLOCK)
-
-    def reader(self, name: str = "stdout") -> int:
-        return self._readers[name]
-
-    def write(self, data: bytes) -> None:
-        """``data`` is written to stdin, which is opened now if it was not; a shim must have it open."""
-        if self._writer is None:
-            self._writer = os.open(self.paths["stdin"], os.O_WRONLY | os.O_NONBLOCK)
-            os.set_blocking(self._writer, True)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._writer, rest) :]
-
-    def close_stdin(self) -> None:
-        if self._writer is not None:
-            os.close(self._writer)
-            self._writer = None
-
-    def read(self, name: str = "stdout") -> bytes:
-        """All output up to its end, what was seen before included."""
-        while chunk := self._read(name):
-            self._seen[name] += chunk
-        return self._seen[name]
-
-    def read_until(self, text: bytes, name: str = "stdout") -> bytes:
-        """The output until ``text`` has come; what was seen before included."""
-        while text not in self._seen[name]:
-            chunk = self._read(name)
-            assert chunk, f"{name} ended without {text!r}: {self._seen[name]!r}"
-            self._seen[name] += chunk
-        return self._seen[name]
-
-    def seen(self, name: str = "stdout") -> bytes:
-        """What has come up to now."""
-        while poll(self._readers[name], select.POLLIN, 0) and (chunk := self._read(name)):
-            self._seen[name] += chunk
-        return self._seen[name]
-
-    def is_silent(self, for_s: float, name: str = "stdout") -> bool:
-        """Whether nothing more comes for that long."""
-        self.seen(name)
-        return not poll(self._readers[name], select.POLLIN, for_s)
-
-    def _read(self, name: str) -> bytes:
-        # A FIFO that nobody has opened for writing yet has no POLLHUP, so its end is not taken for the end of output.
-        if not poll(self._readers[name], select.POLLIN, DEADLINE_S):
-            raise AssertionError(
-                f"no end of {name} after {DEADLINE_S} s; so far: {self._seen[name][-1000:]!r}"
-            )
-        return os.read(self._readers[name], 1 << 20)
+from shim.linux.fd import OwnedFd
+from shim.process import Child, Reaper
+from shim.stdio import Copier, IOSettings, ProcessIO, Streams
+from shim.stdio.readiness import readable
 
 
-def poll(fd: int, events: int, timeout_s: float) -> bool:
-    """Whether ``fd`` has one of ``events``, or has hung up, within ``timeout_s``."""
-    waiting = select.poll()
-    waiting.register(fd, events)
-    return bool(waiting.poll(timeout_s * 1000))
+class Rig:
+    """What the processes of a shim share, and the folder of a client."""
+
+    def __init__(self, folder: Path, consoles: Path, reaper: Reaper) -> None:
+        self.folder = folder
+        self.consoles = consoles
+        self.reaper = reaper
+        self.copier = Copier()
+        self.made: list[ProcessIO] = []
+        self.children: list[Child] = []
+
+    def io(self, streams: Streams, *, name: str = "box", **settings: object) -> ProcessIO:
+        known = {"container_id": "box", "namespace": "tests", "console_parent": str(self.consoles)}
+        io = ProcessIO(name, streams, IOSettings(**known | settings), self.copier, self.reaper)
+        self.made.append(io)
+        return io
+
+    def fifo(self, name: str) -> str:
+        path = self.folder / name
+        os.mkfifo(path)
+        return str(path)
+
+    def script(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    def spawn(self, argv: list[str], fds: tuple[int, ...]) -> Child:
+        child = self.reaper.spawn(argv, fds=fds)
+        self.children.append(child)
+        return child
+
+    async def run(self, io: ProcessIO, script: str) -> Child:
+        """A shell that does ``script`` on the streams, which are copied."""
+        await io.open()
+        child = self.spawn(["sh", "-c", script], io.runtime_fds)
+        await io.started()
+        return child
+
+    async def run_on_terminal(self, io: ProcessIO, script: str) -> Child:
+        """The same with a terminal, which is sent as an OCI runtime sends it."""
+        await io.open()
+        master, slave = (OwnedFd(fd) for fd in os.openpty())
+        with master, slave:
+            send_fds(io, master.fileno())
+            child = self.spawn(["setsid", "-c", "sh", "-c", script], (slave.fileno(),) * 3)
+        await io.started()
+        return child
+
+    async def end(self) -> None:
+        for io in self.made:
+            await io.close()
+        for child in self.children:
+            with suppress(ProcessLookupError):
+                child.send_signal(signal.SIGKILL)
+        self.copier.close()
 
 
-def until(condition: object, what: str, timeout_s: float = DEADLINE_S) -> None:
-    """``condition()`` holds; for what the kernel has no event for."""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} has not come true within {timeout_s} s"
-        time.sleep(0.002)
+def send_fds(io: ProcessIO, *fds: int) -> None:
+    """One message with these descriptors over the console socket, then the end."""
+    with socket.socket(socket.AF_UNIX) as runtime:
+        runtime.connect(io.console_socket)
+        socket.send_fds(runtime, [b"/dev/ptmx"], fds)
+
+
+def client_reads(path: str) -> OwnedFd:
+    return OwnedFd(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def client_writes(path: str) -> OwnedFd:
+    """Only once the shim has opened its end."""
+    return OwnedFd(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def rest_of(fd: OwnedFd) -> bytes:
+    """What a FIFO holds whose writers have all closed it; an end that came before ``fd`` was opened shows in read(2) alone."""
+    return b"".join(iter(lambda: os.read(fd.fileno(), 1 << 20), b""))
+
+
+async def take(fd: OwnedFd, size: int) -> bytes:
+    """The next ``size`` bytes; fewer at the end."""
+    data = bytearray()
+    while len(data) < size:
+        await readable(fd.fileno())
+        chunk = os.read(fd.fileno(), min(size - len(data), 1 << 20))
+        if not chunk:
+            break
+        data += chunk
+    return bytes(data)
+
+
+async def take_all(fd: OwnedFd) -> bytes:
+    """Everything up to the end."""
+    return await take(fd, 1 << 40)
+
+
+@asynccontextmanager
+async def rigged(folder: Path, consoles: Path) -> AsyncIterator[Rig]:
+    """A rig whose streams and processes end with the test."""
+    async with reaping() as reaper:
+        rig = Rig(folder, consoles, reaper)
+        try:
+            yield rig
+        finally:
+            await rig.end()
