@@ -163,13 +163,20 @@ def test_no_import_cycle():
     assert graph == {}, "these modules import each other, or hang on some that do"
 
 
+def normalized(distribution: str) -> str:
+    """The name as PyPA's name normalization has it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def test_third_party_imports_are_declared():
     """What pyproject.toml does not name is there by luck."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     requirements = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    declared = {re.match(r"[\w.-]+", r)[0] for r in requirements}
+    declared = {normalized(re.match(r"[\w.-]+", r)[0]) for r in requirements}
     used = {name.split(".")[0] for path in modules() for name, _ in imports(path)}
     used -= {*sys.stdlib_module_names, "shim", "_typeshed"}  # the last exists for type checkers only
     providers = importlib.metadata.packages_distributions()
-    undeclared = {name for name in used if declared.isdisjoint({name, *providers.get(name, [])})}
+    undeclared = {
+        name for name in used if declared.isdisjoint(map(normalized, [name, *providers.get(name, [])]))
+    }
     assert undeclared == set()

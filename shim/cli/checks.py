@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import pty
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -195,7 +194,7 @@ def state(config: Config) -> Iterator[Check]:
 def terminals(_: Config) -> Iterator[Check]:
     """Whether -t can work."""
     try:
-        for fd in pty.openpty():
+        for fd in os.openpty():
             os.close(fd)
         yield Check("terminals", "ok", "ptys can be opened")
     except OSError as error:

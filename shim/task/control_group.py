@@ -9,6 +9,7 @@ Two cases, decided once from the host and the configuration:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
@@ -36,6 +37,7 @@ __all__ = ["ControlGroup", "Statistics"]
 _log = logging.getLogger(__name__)
 
 _DEFAULT_PARENT = "/ocishim"
+_DEFAULT_STATE_ROOT = "/run/ocishim"
 _REMOVE_S = 10.0
 
 Statistics: TypeAlias = Stats | LegacyStats
@@ -67,7 +69,7 @@ class ControlGroup:
         if config.cgroup_parent:
             path = f"{config.cgroup_parent}/{container_id}"
         else:
-            path = spec.cgroups_path or f"{_DEFAULT_PARENT}/{container_id}"
+            path = spec.cgroups_path or f"{_DEFAULT_PARENT}/{_distinct(config.state_root, container_id)}"
         return cls(shop, container_id, clean_path(path), systemd=False)
 
     def rewrite(self, raw: dict[str, Any]) -> dict[str, Any]:
@@ -180,3 +182,10 @@ class ControlGroup:
         self._kills += kills
         _log.warning("container %s: out of memory, %d process(es) killed", self._id, kills)
         self._on_oom()
+
+
+def _distinct(state_root: str, container_id: str) -> str:
+    """A name that no container of another state root has; ids are unique in one only."""
+    if state_root == _DEFAULT_STATE_ROOT:
+        return container_id
+    return f"{hashlib.sha256(os.fsencode(state_root)).hexdigest()[:8]}-{container_id}"[:255]
