@@ -88,11 +88,12 @@ class AsyncClient(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 payload = await outcome
         except TimeoutError:
-            self._machine.forget(stream_id)
             raise DeadlineExceeded(
                 f"{self._peer}: {service}/{method}: no answer in {timeout_s:g} s"
             ) from None
         finally:
+            # An answer that comes after all belongs to nobody.
+            self._machine.forget(stream_id)
             self._calls.pop(stream_id, None)
         return _decoded(payload, answer, f"{self._peer}: {service}/{method}")
 
