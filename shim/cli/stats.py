@@ -6,6 +6,7 @@ shim is gone, leaves the table.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -52,7 +53,7 @@ def command(settings: Settings, /, container_ids: tuple[str, ...], *, watch: boo
                     raise
         looks = _looks(tasks, strict=bool(container_ids))
         with suppress(KeyboardInterrupt):
-            if watch and not as_json and sys.stdout.isatty():
+            if watch and not as_json and _has_screen():
                 _show(looks)
             for rows in looks:
                 _print(rows, as_json=as_json)
@@ -95,6 +96,10 @@ def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     for row in rows:
         output.print_json_line({name: value for name, value in row.items() if name != "at_ns"})
+
+
+def _has_screen() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _show(looks: Iterator[list[dict[str, Any]]]) -> None:
