@@ -84,10 +84,10 @@ def test_a_bundle_that_is_not_there(shim, tmp_path):
         shim.container(tmp_path)
 
 
-@pytest.mark.parametrize("bundle", ["relative/path", "", "/with\0nul"])
-def test_a_bundle_that_is_no_absolute_path(shim, bundle):
+@pytest.mark.parametrize("path", ["relative/path", "", "/with\0nul"])
+def test_a_bundle_that_is_no_absolute_path(shim, path):
     with raises(InvalidArgument, "bundle"):
-        shim.call("Create", id="c", bundle=bundle, options=options())
+        shim.call("Create", id="c", bundle=path, options=options())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,287 @@
+"""An OCI runtime that hangs, crashes or lies: it is killed at the deadline, and nobody else waits for it.
+
+The fakes are shell scripts around runc that do something else for one verb. Their name tells the shim that they are
+runcs, so that it does not ask.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import bed
+from support.client_streams import until
+from support.shims import Container, Shim, options, raises
+
+from shim.errors import DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unknown
+
+pytestmark = pytest.mark.root
+
+TIMEOUT_S = 0.4
+HANG = "sleep 1000"
+SLEEP = ["sleep", "1000"]
+
+
+class Fakes:
+    """Makes runtimes; ``gate`` is a script that hangs until ``open_gate``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.real = bed.need_runtime("runc")
+        self._folder = folder
+        self._closed = folder / "closed"
+        self._closed.touch()
+        self.gate = f"while [ -e {self._closed} ]; do sleep 0.02; done"
+
+    def open_gate(self) -> None:
+        self._closed.unlink()
+
+    def __call__(self, verb: str, script: str) -> str:
+        """A runtime that runs ``script`` first when it is asked for ``verb``."""
+        file = self._folder / "runc-fake"
+        file.write_text(f"""#!/bin/sh
+            for word in "$@"; do
+                case $word in
+                    {verb}) {script}; break ;;
+                    create|start|exec|kill|delete|pause|resume|update) break ;;
+                esac
+            done
+            exec {self.real} "$@"
+        """)
+        file.chmod(0o755)
+        return str(file)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Fakes:
+    return Fakes(tmp_path)
+
+
+def begin_create(shim: Shim, runtime: str, **config: object):
+    bundle = shim.make_bundle(SLEEP)
+    return shim.begin("Create", id="slow", bundle=str(bundle), options=options(runtime=runtime, **config))
+
+
+def assert_served(shim: Shim, *containers: Container) -> None:
+    """What concerns no runtime is answered, on this and on another connection; another container runs an exec."""
+    other = shim.running()
+    with shim.process.connect() as second:
+        for container in (*containers, other):
+            assert container.call("State").pid == container.pid
+            assert container.pid in container.pids()
+            for method, fields in [("Kill", {"signal": 0}), ("Stats", {}), ("Connect", {}), ("State", {})]:
+                second.call(method, id=container.id, **fields)
+    other.exec("e", ["true"])
+    assert other.wait("e") == 0
+    assert other.end() == 137
+
+
+# While it hangs.
+
+
+def test_nobody_waits_for_a_create(shim, fake):
+    creating = begin_create(shim, fake("create", fake.gate))
+    assert_served(shim)
+    assert not creating.done
+    fake.open_gate()
+    assert creating.result().pid
+
+
+def test_nobody_waits_for_a_start(shim, fake):
+    container = shim.container(runtime=fake("start", fake.gate))
+    starting, waiting = container.begin("Start"), container.begin("Wait")
+    assert_served(shim, container)
+    assert container.state() == "CREATED"
+    assert not starting.done
+    container.kill(signal.SIGKILL)
+    assert waiting.result().exit_status == 137
+    fake.open_gate()
+    with pytest.raises(ShimError):
+        starting.result()
+    assert container.state() == "STOPPED"
+
+
+def test_nobody_waits_for_an_exec(shim, fake):
+    container = shim.running(runtime=fake("exec", fake.gate))
+    container.add_exec("slow", ["sh", "-c", "exit 3"])
+    starting, waiting = container.begin("Start", exec_id="slow"), container.begin("Wait", exec_id="slow")
+    assert_served(shim, container)
+    assert container.state("slow") == "CREATED"
+    fake.open_gate()
+    assert starting.result().pid
+    assert waiting.result().exit_status == 3
+
+
+def test_nobody_waits_for_a_pause(shim, fake):
+    container = shim.running(runtime=fake("pause", fake.gate))
+    pausing, waiting = container.begin("Pause"), container.begin("Wait")
+    until(lambda: container.state() == "PAUSING", "pausing")
+    assert_served(shim, container)
+    container.kill(signal.SIGKILL)
+    assert waiting.result().exit_status == 137
+    fake.open_gate()
+    with pytest.raises(ShimError):
+        pausing.result()
+    assert container.state() == "STOPPED"
+
+
+def test_nobody_waits_for_a_delete(shim, fake):
+    container = shim.running(["true"], runtime=fake("delete", fake.gate))
+    assert container.wait() == 0
+    deleting = container.begin("Delete")
+    assert_served(shim)
+    assert container.state() == "STOPPED"
+    assert container.wait() == 0
+    fake.open_gate()
+    assert deleting.result().pid == container.pid
+    with raises(NotFound, container.id):
+        container.state()
+
+
+def test_a_container_is_deleted_under_its_exec(shim, fake):
+    container = shim.running(runtime=fake("exec", fake.gate))
+    container.add_exec("slow", ["true"])
+    starting, waiting = container.begin("Start", exec_id="slow"), container.begin("Wait", exec_id="slow")
+    container.end()
+    assert not starting.done
+    with raises(NotFound, "slow"):
+        waiting.result()
+    fake.open_gate()
+    with pytest.raises(ShimError):
+        starting.result()
+
+
+# At the deadline.
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        HANG,
+        "sh -c 'sleep 1000 & setsid sleep 1000 & wait' & wait",
+        "kill -STOP $$",
+        '{real} "$@"; sleep 1000',
+    ],
+    ids=["at once", "with children", "stopped", "with a container"],
+)
+def test_a_create_is_killed(shim, fake, script):
+    with raises(DeadlineExceeded, "create slow", "was killed"):
+        begin_create(
+            shim, fake("create", script.replace("{real}", fake.real)), runtime_timeout=TIMEOUT_S
+        ).result()
+    assert shim.inspect()["containers"] == []
+    shim.container(id="slow").delete()
+
+
+def test_a_create_is_killed_and_so_is_what_clears_away(shim, fake, lender):
+    """The init ends all the same; what the runtime wrote down stays, since nobody else can read it."""
+    runtime = fake("create", f'{fake.real} "$@"; {HANG} ;; delete) {HANG}')
+    with raises(DeadlineExceeded, "create slow"):
+        begin_create(shim, runtime, runtime_timeout=TIMEOUT_S).result()
+    root = lender.root / "runtime" / "runc" / "tests"
+    state = subprocess.run([fake.real, "--root", root, "state", "slow"], capture_output=True, check=True)
+    assert b'"status": "stopped"' in state.stdout
+    subprocess.run([fake.real, "--root", root, "delete", "slow"], check=True)
+
+
+def test_a_start_is_killed(shim, fake):
+    container = shim.container(runtime=fake("start", HANG), runtime_timeout=TIMEOUT_S)
+    with raises(DeadlineExceeded, "start", container.id):
+        container.start()
+    assert container.state() == "CREATED"
+    container.delete()
+
+
+def test_an_exec_is_killed(shim, fake):
+    container = shim.running(runtime=fake("exec", HANG), runtime_timeout=TIMEOUT_S)
+    streams = shim.streams(stdin=True, stderr=True)
+    container.add_exec("slow", ["true"], streams)
+    waiting = container.begin("Wait", exec_id="slow")
+    with raises(DeadlineExceeded, "exec"):
+        container.start("slow")
+    assert waiting.result().exit_status == 255
+    container.delete("slow")
+    assert streams.read() == streams.read("stderr") == b""
+
+
+def test_a_pause_is_killed(shim, fake):
+    container = shim.running(runtime=fake("pause", HANG), runtime_timeout=TIMEOUT_S)
+    with raises(DeadlineExceeded, "pause"):
+        container.call("Pause")
+    assert container.state() == "RUNNING"
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_delete_is_killed_and_can_be_tried_again(shim, fake, started):
+    container = shim.container(["true"], runtime=fake("delete", fake.gate), runtime_timeout=TIMEOUT_S)
+    if started:
+        container.start()
+        assert container.wait() == 0
+    with raises(DeadlineExceeded, "delete"):
+        container.delete()
+    assert container.state() == ("STOPPED" if started else "CREATED")
+    fake.open_gate()
+    if not started:
+        container.start()
+    assert container.wait() == 0
+    assert container.delete().exit_status == 0
+
+
+def test_a_created_container_ends_while_its_delete_hangs(shim, fake):
+    container = shim.container(runtime=fake("delete", fake.gate), runtime_timeout=TIMEOUT_S)
+    deleting, waiting = container.begin("Delete"), container.begin("Wait")
+    container.kill(signal.SIGKILL)
+    with raises(DeadlineExceeded, "delete"):
+        deleting.result()
+    assert waiting.result().exit_status == 137
+    assert container.state() == "STOPPED"
+    fake.open_gate()
+    container.delete()
+
+
+# Crashes and lies.
+
+PID_FILE = 'while [ "$1" != --pid-file ]; do shift; done'
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "words"),
+    [
+        ("kill -SEGV $$", Unknown, ["SIGSEGV"]),
+        ("exit 3", Unknown, ["exited with 3"]),
+        ("echo 'it is broken' >&2; exit 1", Unknown, ["create failed"]),
+        ("exit 0", NotFound, ["left no pid"]),
+        (f'{PID_FILE}; echo nonsense > "$2"; exit 0', NotFound, ["left no pid"]),
+    ],
+    ids=["crash", "exit", "words", "no pid", "nonsense"],
+)
+def test_a_create_fails(shim, fake, script, kind, words):
+    streams = shim.streams(stderr=True)
+    with raises(kind, *words):
+        shim.container(runtime=fake("create", script), streams=streams)
+
+
+def test_a_create_names_a_process_that_is_not_its_own(shim, fake):
+    with pytest.raises(ShimError, match=str(os.getpid())):
+        shim.container(runtime=fake("create", f'{PID_FILE}; echo {os.getpid()} > "$2"; exit 0'))
+
+
+def test_a_terminal_that_never_comes(shim, fake):
+    streams = shim.streams(terminal=True)
+    with pytest.raises(ShimError):
+        shim.container(runtime=fake("create", "exit 0"), streams=streams)
+
+
+def test_a_runtime_that_is_removed(shim, fake):
+    """CRI takes NotFound for success, and would leave the container's remains for ever."""
+    runtime = Path(fake("nothing", "true"))
+    container = shim.running(["true"], runtime=str(runtime))
+    container.wait()
+    away = runtime.rename(runtime.with_name("away"))
+    with raises(FailedPrecondition, str(runtime)):
+        container.delete()
+    assert container.state() == "STOPPED"
+    away.rename(runtime)
+    container.delete()
