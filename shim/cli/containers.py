@@ -18,10 +18,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shim.cli import output
 from shim.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound, ShimError, from_os_error
 from shim.store import records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shim.cli.task_client import Task
 
 __all__ = ["Container", "Containers", "ExitRecord", "Record"]
@@ -173,6 +176,23 @@ class Containers:
     def all(self) -> list[Container]:
         """Every container, sorted by id."""
         return [Container(name, self._directory / name) for name in self.ids()]
+
+    def for_each(self, ids: tuple[str, ...], action: Callable[[Container], None]) -> None:
+        """``action`` was done with each of ``ids``, also where it failed with an earlier one.
+
+        Raises:
+            ShimError: it failed with the last one that it failed with; the others are warned of.
+        """
+        failures = []
+        for name in ids:
+            try:
+                action(self.get(name))
+            except ShimError as error:
+                failures.append(error)
+        for failure in failures[:-1]:
+            output.warn(str(failure))
+        if failures:
+            raise failures[-1]
 
     def choose(self, ids: tuple[str, ...]) -> list[Container]:
         """Those of ``ids``, or all where none are named.

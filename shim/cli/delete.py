@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from shim.cli import options, removal
@@ -16,5 +18,4 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...], *, force: bool) -> None:
     """Remove containers that have ended, with everything that ocishim made for them."""
-    for container in settings.containers.choose(container_ids):
-        removal.remove(container, force=force)
+    settings.containers.for_each(container_ids, partial(removal.remove, force=force))

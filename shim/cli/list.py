@@ -46,6 +46,6 @@ def _row(snapshot: Snapshot) -> tuple[str, ...]:
         str(snapshot.pid or "-"),
         snapshot.status_text(),
         Path(snapshot.runtime).name,
-        snapshot.created_at,
+        snapshot.created_at[:19].replace("T", " "),
         snapshot.bundle,
     )

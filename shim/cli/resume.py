@@ -1,11 +1,16 @@
-"""``ocishim resume``."""
+"""``ocishim resume``: let paused containers go on."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from shim.cli import options
 from shim.cli.settings import Settings, pass_settings
+
+if TYPE_CHECKING:
+    from shim.cli.containers import Container
 
 __all__ = ["command"]
 
@@ -15,6 +20,9 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...]) -> None:
     """Let paused containers go on."""
-    for container in settings.containers.choose(container_ids):
-        with container.connect() as task:
-            task.resume()
+    settings.containers.for_each(container_ids, _resume)
+
+
+def _resume(container: Container) -> None:
+    with container.connect() as task:
+        task.resume()

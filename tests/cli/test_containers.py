@@ -71,6 +71,17 @@ def test_ids_are_sorted_and_none_without_a_state_directory(tmp_path):
     assert [c.id for c in containers.choose(("c", "a"))] == ["c", "a"]
 
 
+def test_one_that_fails_keeps_nobody_else_from_being_done(tmp_path, capsys):
+    containers = Containers(str(tmp_path))
+    containers.claim("a")
+    containers.claim("b")
+    done = []
+    with pytest.raises(NotFound, match="container y"):
+        containers.for_each(("a", "x", "b", "y"), lambda container: done.append(container.id))
+    assert done == ["a", "b"]
+    assert capsys.readouterr().err.startswith("ocishim: container x does not exist")
+
+
 def test_a_record_comes_back_as_it_was_saved(tmp_path):
     container = Containers(str(tmp_path)).claim("c1")
     container.save(_record())
