@@ -2,7 +2,7 @@ import os
 import urllib.parse
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shim.errors import InvalidArgument
@@ -107,17 +107,20 @@ def test_logger(uri, logger):
     assert Streams(stdout=uri).logger() == logger
 
 
+@settings(deadline=None)
 @given(names)
 def test_a_path_is_taken_as_it_is(path):
     assert Streams(stdin=path, stdout=path, stderr=path).output_path("stderr") == path
 
 
+@settings(deadline=None)
 @given(names, st.sampled_from(["fifo", "file"]))
 def test_every_file_name_can_be_written_as_a_uri(path, scheme):
     uri = f"{scheme}://{urllib.parse.quote(os.fsencode(path))}"
     assert Streams(stdout=uri).output_path("stdout") == path
 
 
+@settings(deadline=None)
 @given(st.dictionaries(texts.filter(lambda t: "\0" not in t), texts.filter(lambda t: "\0" not in t)))
 def test_every_argument_can_be_written_as_a_query(arguments):
     streams = Streams(stdout="binary:///l?" + urllib.parse.urlencode(arguments))
@@ -125,6 +128,7 @@ def test_every_argument_can_be_written_as_a_query(arguments):
     assert list(streams.logger().args) == pairs
 
 
+@settings(deadline=None)
 @given(texts | texts.map("file://".__add__) | texts.map("binary:///l?".__add__), texts, texts, st.booleans())
 def test_whatever_a_client_sends_is_understood_or_refused(stdin, stdout, stderr, terminal):
     try:
