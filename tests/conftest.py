@@ -1,8 +1,9 @@
 """Fixtures that every folder of tests shares, and the rules about what may be left out.
 
 Skips: a test that needs a part of the test bed which this machine lacks says so and is skipped; where ``CI=true`` that
-is a failure. Tests marked ``cgroup2`` are left to the guest (``make test-guest``) on a host without v2 controllers:
-they are deselected, counted in the summary, and not skipped, since they do run.
+is a failure. Tests marked ``cgroup2`` are left to the guest (``make test-guest``) on a host without v2 controllers, those
+marked ``criu`` to the newer root (``make test-root``) on one without a working criu: they are deselected, counted in the
+summary, and not skipped, since they do run.
 
 Leaks: a test that names ``leaks`` first fails, with a list, when it leaves anything behind. Whatever a test does, its
 folders are cleared of mounts before they are removed.
@@ -25,7 +26,13 @@ from support.mounts import unmount_below
 
 os.environ.update([leak.MARK.split("=")])
 
-_deselected = pytest.StashKey[int]()
+_deselected = pytest.StashKey[dict[str, int]]()
+
+# What a marker asks of a machine, and what is said where its tests are left to another.
+_ELSEWHERE = {
+    "cgroup2": (bed.has_cgroup2, "this host has no cgroup v2 controllers; `make test-guest` runs them"),
+    "criu": (bed.has_criu, "no criu works on this host; `make test-root` runs them"),
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -33,21 +40,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.skip(reason="needs root"))
-    if bed.has_cgroup2():
-        return
-    elsewhere = [item for item in items if item.get_closest_marker("cgroup2")]
-    if elsewhere:
-        config.hook.pytest_deselected(items=elsewhere)
-        config.stash[_deselected] = len(elsewhere)
-        items[:] = [item for item in items if item not in elsewhere]
+    config.stash[_deselected] = {}
+    for marker, (is_here, _) in _ELSEWHERE.items():
+        elsewhere = [item for item in items if item.get_closest_marker(marker)]
+        if elsewhere and not is_here():
+            config.hook.pytest_deselected(items=elsewhere)
+            config.stash[_deselected][marker] = len(elsewhere)
+            items[:] = [item for item in items if item not in elsewhere]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if count := config.stash.get(_deselected, 0):
-        terminalreporter.write_line(
-            f"{count} cgroup2 tests deselected: this host has no cgroup v2 controllers; "
-            "`make test-guest` runs them"
-        )
+    for marker, count in config.stash.get(_deselected, {}).items():
+        terminalreporter.write_line(f"{count} {marker} tests deselected: {_ELSEWHERE[marker][1]}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -46,6 +46,10 @@ class Bundle:
         """What is needed to clear the container away without its shim; see ``remains``."""
         return self.path / "container.json"
 
+    def criu_log(self, name: str) -> Path:
+        """Where the log of a checkpoint (``dump``) or ``restore`` that failed is kept."""
+        return self.path / f"criu-{name}.log"
+
     def pid_file(self, name: str) -> Path:
         """Where the runtime writes the pid of a process."""
         return self.path / f"{name}.pid"

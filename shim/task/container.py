@@ -28,6 +28,7 @@ from shim.runtime import driver_for
 from shim.stdio import IOSettings, ProcessIO, Streams
 from shim.task import events
 from shim.task.bundle import Bundle, limits_of, short_directory
+from shim.task.checkpoint import check_image, work_directory
 from shim.task.control_group import ControlGroup
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
@@ -109,6 +110,8 @@ class Container:
             ShimError: it cannot be made; no process, mount, cgroup or file of it is left.
         """
         validate_id(request.id)
+        if request.restore_from is not None:
+            check_image(request.restore_from)
         bundle = Bundle(Path(request.bundle))
         spec = bundle.load_spec()
         driver = await driver_for(request.config, shop.namespace, shop.reaper)
@@ -246,7 +249,7 @@ class Container:
         ids = {
             process.pid: name for name, process in self.execs.items() if process.exit is None and process.pid
         }
-        if self.init.state is State.STOPPED:
+        if self.init.state is State.STOPPED or not self.pid:
             return {}
         if self.driver.waits_by_command:
             return {pid: ids.get(pid, "") for pid in (self.pid, *ids)}
@@ -314,7 +317,8 @@ class Container:
         """
         async with self._lock:
             self.init.machine.check("checkpoint")
-            await self.driver.checkpoint(self.id, options)
+            with work_directory(self.bundle, options, "dump") as place:
+                await self.driver.checkpoint(self.id, place)
             self._shop.publish(events.TaskCheckpointed(self.id, options.image_path))
 
     def resize(self, size: Winsize, exec_id: str = "") -> None:

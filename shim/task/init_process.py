@@ -7,23 +7,28 @@ gVisor the host sees the sandbox only, which exits as the init inside it does.
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shim.errors import AlreadyExists, NotFound, ShimError
+from shim.process import Exit
+from shim.task.checkpoint import work_directory
 from shim.task.process import TaskProcess
 from shim.task.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shim.process import Child, Exit
+    from shim.process import Child
     from shim.runtime import CheckpointOptions, Driver
     from shim.stdio import ProcessIO
     from shim.task.bundle import Bundle
     from shim.task.workshop import Workshop
 
 __all__ = ["InitProcess"]
+
+_NOT_RESTORED = 255
 
 
 class InitProcess(TaskProcess):
@@ -82,10 +87,10 @@ class InitProcess(TaskProcess):
                     self.id, place, stdio_fds=fds, pid_file=pid_file, console_socket=console
                 )
             else:
-                image = self._restore_from
-                await self._driver.restore(
-                    self.id, place, image, stdio_fds=fds, pid_file=pid_file, console_socket=console
-                )
+                with work_directory(bundle, self._restore_from, "restore") as image:
+                    await self._driver.restore(
+                        self.id, place, image, stdio_fds=fds, pid_file=pid_file, console_socket=console
+                    )
             self.child = child = window.adopt(bundle.read_pid("init"))
         self.pid = child.pid
         await self.io.started()
@@ -95,10 +100,14 @@ class InitProcess(TaskProcess):
         """The container runs as it was when its checkpoint was written; returns its pid.
 
         Raises:
-            ShimError: the runtime could not restore it; nothing of it is left, and Start can be tried again.
+            ShimError: the runtime could not restore it; it counts as stopped with 255 then, so that no Wait hangs.
         """
         self.machine.check("start")
-        child = await self._make(shop, bundle)
+        try:
+            child = await self._make(shop, bundle)
+        except BaseException:
+            self._end(Exit(_NOT_RESTORED, time.time_ns()))
+            raise
         self._restore_from = None
         self.machine.move(State.RUNNING)
         child.on_exit(self._end)

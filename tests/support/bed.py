@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from functools import cache
@@ -55,6 +56,37 @@ def cgroup2_controllers() -> frozenset[str]:
 
 def has_cgroup2() -> bool:
     return {"cpu", "memory"} <= cgroup2_controllers()
+
+
+@cache
+def has_criu() -> bool:
+    """Whether criu can write a process to an image; one that is older than the kernel cannot, whatever its ``check`` says."""
+    if not (is_root() and shutil.which("criu")):
+        return False
+    with (
+        tempfile.TemporaryDirectory(prefix="ocishim-criu-") as images,
+        subprocess.Popen(
+            ["sleep", "60"],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as sleeper,
+    ):
+        dump = ["criu", "dump", "--tree", str(sleeper.pid), "--images-dir", images]
+        done = subprocess.run(dump, capture_output=True, check=False)
+        sleeper.kill()
+    return done.returncode == 0
+
+
+@cache
+def has_steady_runsc() -> bool:
+    """Whether runsc is there and not Debian's of July 2024, which panics at random, and for sure after a restore."""
+    if shutil.which("runsc") is None:
+        return False
+    return (
+        b"20240729" not in subprocess.run(["runsc", "--version"], stdout=subprocess.PIPE, check=False).stdout
+    )
 
 
 @cache

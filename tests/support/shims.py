@@ -281,6 +281,7 @@ class Shim(Connection):
         version: str = "v3",
         timeout: float = DEADLINE_S,
         stdout: str = "",
+        checkpoint: str = "",
         **config: Any,
     ) -> Container:
         """A container that is created, of a new bundle that runs ``args`` or of the bundle ``args``.
@@ -297,6 +298,7 @@ class Shim(Connection):
             id=name,
             bundle=str(bundle),
             rootfs=rootfs,
+            checkpoint=checkpoint,
             options=options(**config),
             version=version,
             timeout=timeout,
