@@ -81,5 +81,7 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesC
 def no_pods(kubernetes: KubernetesContainerd, leaks: None) -> Iterator[None]:
     """The test leaves no pod, no shim, and nothing that ``leaks`` counts."""
     yield
-    assert kubernetes.pods() == {}
+    left = kubernetes.pods()
+    kubernetes.remove_pods()
+    assert left == {}
     bed.until(lambda: not kubernetes.shims(), "the shims have not ended")

@@ -63,9 +63,11 @@ class Containerd:
         env = {**os.environ, "OCISHIM_CONFIG": str(self.shim_config)}
         env["PATH"] = f"{self.folder}/bin:{env['PATH']}"
         env["PYTHONPATH"] = str(bed.CHECKOUT)
+        # Shims start from compiled modules, as installed ones do, whatever this process was told.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["containerd", "--config", str(self.folder / "config.toml")],
+                self.program(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -76,6 +78,10 @@ class Containerd:
             assert self._process.poll() is None, self.log.read_text()[-2000:]
             assert time.monotonic() < deadline, self.log.read_text()[-2000:]
             time.sleep(0.05)
+
+    def program(self) -> list[str]:
+        """What ``start`` executes."""
+        return ["containerd", "--config", str(self.folder / "config.toml")]
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """The daemon is gone; shims and containers are not."""

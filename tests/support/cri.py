@@ -1,0 +1,231 @@
+"""Kubernetes' side of containerd: a daemon that serves its CRI, and what a kubelet says to it.
+
+The daemon lives in a network namespace of its own, so that the CNI plugins, which make links and switch forwarding on,
+do so there and not on this host. Messages come from ``cri.proto`` beside this file, which grpc compiles when it is
+imported.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import grpc
+from support import bed, images
+from support.containerd import RUNTIME, Containerd
+
+__all__ = ["CRI", "KubernetesContainerd", "Pod"]
+
+CRI, _services = grpc.protos_and_services("support/cri.proto")
+_PLUGINS = Path("/usr/lib/cni")
+_CALL_S = 60.0
+
+# 1.6 takes the default class of a kernel without hugetlb or AppArmor for an error.
+_CRI = """
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{pause}"
+  restrict_oom_score_adj = true
+  disable_apparmor = true
+  disable_hugetlb_controller = true
+  disable_tcp_service = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+  bin_dir = "{plugins}"
+  conf_dir = "{folder}/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "native"
+  default_runtime_name = "runc"
+"""
+_HANDLER = """
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
+  runtime_type = "{runtime}"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
+  TypeUrl = "runtimeoptions.v1.Options"
+  ConfigPath = "{path}"
+"""
+_RUNSC_CONFIG = """
+[runsc_config]
+# Debian's runsc of 2022 takes every network namespace for the host's on Linux 6.8 and newer, and refuses a stack of its own.
+network = "host"
+"""
+
+
+class KubernetesContainerd(Containerd):
+    """Its runtime handlers are named as the OCI runtimes that our shim runs for them."""
+
+    namespace = "k8s.io"
+    disabled = tuple(name for name in Containerd.disabled if not name.endswith(".cri"))
+
+    def __init__(self, folder: Path, disk: Path) -> None:
+        bed.need(_PLUGINS.is_dir(), "no CNI plugins: apt-get install containernetworking-plugins")
+        (folder / "cni").mkdir()
+        (folder / "cni" / "10-pods.conflist").write_text(json.dumps(_network(disk)))
+        super().__init__(folder, disk)
+        self.channel: grpc.Channel | None = None
+
+    def configuration(self) -> str:
+        """As of every daemon, with CRI and a handler for each OCI runtime."""
+        text = super().configuration()
+        text += _CRI.format(pause=images.PAUSE, plugins=_PLUGINS, folder=self.folder)
+        for name in ("runc", "crun", "runsc"):
+            path = self.folder / f"{name}.toml"
+            path.write_text(
+                self.shim_config.read_text()
+                + f'runtime = "{name}"\n'
+                + (_RUNSC_CONFIG if name == "runsc" else "")
+            )
+            text += _HANDLER.format(name=name, runtime=RUNTIME, path=path)
+        return text
+
+    def program(self) -> list[str]:
+        """In a network namespace of its own, the loopback of which is up."""
+        inner = 'ip link set lo up && exec "$0" "$@"'
+        return [
+            shutil.which("unshare") or "unshare",
+            "--net",
+            "--",
+            "sh",
+            "-c",
+            inner,
+            *super().program(),
+        ]
+
+    def start(self) -> None:
+        super().start()
+        if self.channel is None:
+            self.channel = grpc.insecure_channel(f"unix://{self.socket}")
+        bed.until(self._ready, "the network of pods is not ready")
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.remove_pods()
+            self.channel.close()
+        super().close()
+
+    def call(self, method: str, request: Any) -> Any:
+        """The answer of RuntimeService; raises grpc.RpcError."""
+        stub = _services.RuntimeServiceStub(self.channel)
+        return getattr(stub, method)(request, timeout=_CALL_S, wait_for_ready=True)
+
+    def run_pod(self, name: str, handler: str = "runc", **options: Any) -> Pod:
+        """A pod runs; ``options`` are those of ``Pod``."""
+        return Pod(self, name, handler, **options)
+
+    def pods(self) -> dict[str, int]:
+        """The state of every pod by its id."""
+        return {pod.id: pod.state for pod in self.call("ListPodSandbox", CRI.Nothing()).items}
+
+    def remove_pods(self) -> None:
+        """No pod is left."""
+        for pod in self.pods():
+            self.call("StopPodSandbox", CRI.PodSandboxRequest(pod_sandbox_id=pod))
+            self.call("RemovePodSandbox", CRI.PodSandboxRequest(pod_sandbox_id=pod))
+
+    def _ready(self) -> bool:
+        status = self.call("Status", CRI.StatusRequest()).status
+        return all(condition.status for condition in status.conditions)
+
+
+class Pod:
+    """One pod and what is done with it. ``host_network``: that of the daemon; ``shared_pids``: one pid namespace."""
+
+    def __init__(
+        self,
+        daemon: KubernetesContainerd,
+        name: str,
+        handler: str,
+        *,
+        host_network: bool = True,
+        shared_pids: bool = False,
+    ) -> None:
+        self._daemon = daemon
+        self.logs = daemon.disk / "pods" / f"{name}-{handler}"
+        self._namespaces = CRI.NamespaceOption(
+            network=CRI.NODE if host_network else CRI.POD, pid=CRI.POD if shared_pids else CRI.CONTAINER
+        )
+        self.config = CRI.PodSandboxConfig(
+            metadata=CRI.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="test"),
+            hostname="" if host_network else name,
+            log_directory=str(self.logs),
+            linux=CRI.LinuxPodSandboxConfig(
+                security_context=CRI.LinuxSandboxSecurityContext(namespace_options=self._namespaces)
+            ),
+        )
+        request = CRI.RunPodSandboxRequest(config=self.config, runtime_handler=handler)
+        self.id = daemon.call("RunPodSandbox", request).pod_sandbox_id
+
+    def create(self, name: str, *command: str) -> str:
+        """The id of a new container, which is not started."""
+        config = CRI.ContainerConfig(
+            metadata=CRI.ContainerMetadata(name=name),
+            image=CRI.ImageSpec(image=images.BUSYBOX),
+            command=command,
+            log_path=f"{name}.log",
+            linux=CRI.LinuxContainerConfig(
+                security_context=CRI.LinuxContainerSecurityContext(namespace_options=self._namespaces)
+            ),
+        )
+        request = CRI.CreateContainerRequest(
+            pod_sandbox_id=self.id, config=config, sandbox_config=self.config
+        )
+        return self._daemon.call("CreateContainer", request).container_id
+
+    def start(self, name: str, *command: str) -> str:
+        """The id of a new container, which runs."""
+        container = self.create(name, *command)
+        self._daemon.call("StartContainer", CRI.ContainerRequest(container_id=container))
+        return container
+
+    def container(self, container: str) -> Any:
+        """The status of a container."""
+        return self._daemon.call("ContainerStatus", CRI.ContainerRequest(container_id=container)).status
+
+    def wait(self, container: str) -> int:
+        """The exit code of a container, once it has ended."""
+        bed.until(
+            lambda: self.container(container).state == CRI.CONTAINER_EXITED, f"{container} does not end"
+        )
+        return self.container(container).exit_code
+
+    def exec(self, container: str, *command: str) -> tuple[str, str, int]:
+        """stdout, stderr and exit code of a command in a container."""
+        done = self._daemon.call("ExecSync", CRI.ExecSyncRequest(container_id=container, cmd=command))
+        return done.stdout.decode(), done.stderr.decode(), done.exit_code
+
+    def stats(self, container: str) -> Any:
+        """What a container uses."""
+        return self._daemon.call("ContainerStats", CRI.ContainerRequest(container_id=container)).stats
+
+    def log(self, name: str) -> list[str]:
+        """The lines of a container's log, without times and tags."""
+        return [line.split(" ", 3)[3] for line in (self.logs / f"{name}.log").read_text().splitlines()]
+
+    def stop_container(self, container: str, grace_s: int = 0) -> None:
+        """It has ended."""
+        request = CRI.StopContainerRequest(container_id=container, timeout=grace_s)
+        self._daemon.call("StopContainer", request)
+
+    def remove_container(self, container: str) -> None:
+        """It is gone."""
+        self._daemon.call("RemoveContainer", CRI.ContainerRequest(container_id=container))
+
+    def status(self) -> Any:
+        """The status of the pod."""
+        return self._daemon.call("PodSandboxStatus", CRI.PodSandboxRequest(pod_sandbox_id=self.id)).status
+
+    def stop(self) -> None:
+        """Nothing of it runs any more."""
+        self._daemon.call("StopPodSandbox", CRI.PodSandboxRequest(pod_sandbox_id=self.id))
+
+    def remove(self) -> None:
+        """It is gone."""
+        self._daemon.call("RemovePodSandbox", CRI.PodSandboxRequest(pod_sandbox_id=self.id))
+
+
+def _network(disk: Path) -> dict[str, object]:
+    addresses = {"type": "host-local", "subnet": "10.97.0.0/24", "dataDir": str(disk / "cni")}
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": addresses}]}
