@@ -50,7 +50,7 @@ def _sync_directory(path: Path) -> None:
 
 def _write_synced(path: Path, body: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:  # noqa: PTH123 a descriptor, not a path
+    with open(fd, "wb") as file:
         file.write(body)
         file.flush()
         os.fsync(fd)
