@@ -6,12 +6,14 @@ gVisor the host sees the sandbox only, which exits as the init inside it does.
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shim.errors import AlreadyExists, NotFound, ShimError
+from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
 from shim.process import Exit
 from shim.task.checkpoint import work_directory
 from shim.task.process import TaskProcess
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["InitProcess"]
 
 _NOT_RESTORED = 255
+# How long a process may take to disappear after SIGKILL; longer when it sits in an uninterruptible system call.
+_KILLED_S = 10.0
 
 
 class InitProcess(TaskProcess):
@@ -81,16 +85,23 @@ class InitProcess(TaskProcess):
     async def _run_runtime(self, shop: Workshop, bundle: Bundle) -> Child:
         pid_file, console = str(bundle.pid_file("init")), self.io.console_socket
         fds, place = self.io.runtime_fds, str(bundle.path)
+        bundle.remove_pid("init")
         with shop.reaper.window() as window:
-            if self._restore_from is None:
-                await self._driver.create(
-                    self.id, place, stdio_fds=fds, pid_file=pid_file, console_socket=console
-                )
-            else:
-                with work_directory(bundle, self._restore_from, "restore") as image:
-                    await self._driver.restore(
-                        self.id, place, image, stdio_fds=fds, pid_file=pid_file, console_socket=console
+            try:
+                if self._restore_from is None:
+                    await self._driver.create(
+                        self.id, place, stdio_fds=fds, pid_file=pid_file, console_socket=console
                     )
+                else:
+                    with work_directory(bundle, self._restore_from, "restore") as image:
+                        await self._driver.restore(
+                            self.id, place, image, stdio_fds=fds, pid_file=pid_file, console_socket=console
+                        )
+            except BaseException:
+                # A runtime that is killed late has made an init, which is our child now.
+                with suppress(NotFound):
+                    self.child = window.adopt(bundle.read_pid("init"))
+                raise
             self.child = child = window.adopt(bundle.read_pid("init"))
         self.pid = child.pid
         await self.io.started()
@@ -157,8 +168,7 @@ class InitProcess(TaskProcess):
         if self.state is State.CREATED and self.child is not None:
             await self._delete_unstarted(self.child)
         elif not self.restores:
-            with suppress(NotFound):
-                await self._driver.delete(self.id)
+            await self._delete_in_runtime(force=False)
         if self.exit is not None:
             await self.io.drain()
         await self.io.close()
@@ -167,17 +177,23 @@ class InitProcess(TaskProcess):
         # Whoever waits is to hear that it never ran, not of the signal that ends it now.
         self._discarded = True
         try:
-            with suppress(NotFound):
-                await self._driver.delete(self.id, force=True)
+            await self._delete_in_runtime(force=True)
         except BaseException:
             self._discarded = False
             if child.exit is not None:
                 self._end(child.exit)
             raise
         # crun does not wait for it to be gone.
-        with suppress(ProcessLookupError):
-            child.send_signal(signal.SIGKILL)
-        await child.wait()
+        await _end_of(child)
+
+    async def _delete_in_runtime(self, *, force: bool) -> None:
+        try:
+            await self._driver.delete(self.id, force=force)
+        except NotFound as error:
+            # That the container is unknown is what was wanted. That the runtime is, is not, and clients would take
+            # NotFound for success.
+            if not _is_there(self._driver.binary):
+                raise FailedPrecondition(str(error)) from error
 
     def _end(self, ended: Exit) -> None:
         if self.exit is None and not self._discarded:
@@ -194,7 +210,18 @@ class InitProcess(TaskProcess):
         with suppress(ShimError):
             await self._driver.delete(self.id, force=True)
         if self.child is not None:
-            with suppress(ProcessLookupError):
-                self.child.send_signal(signal.SIGKILL)
+            await _end_of(self.child)
             self.child.close()
             self.child = None
+
+
+def _is_there(program: str) -> bool:
+    return Path(program).exists()
+
+
+async def _end_of(child: Child) -> None:
+    with suppress(ProcessLookupError):
+        child.send_signal(signal.SIGKILL)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_KILLED_S):
+            await child.wait()
