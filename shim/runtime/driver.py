@@ -21,6 +21,8 @@ from shim.runtime.leftovers import remove_v1_groups
 from shim.runtime.logs import last_words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shim.process import Exit, Reaper
     from shim.runtime.command import Result, StdioFds
     from shim.runtime.commandline import Argv, CommandLine
@@ -77,9 +79,16 @@ class Driver:
         line = self._line.create(container_id, bundle, pid_file=pid_file, console_socket=console_socket)
         await self._create(container_id, bundle, line, stdio_fds)
 
-    async def start(self, container_id: str) -> None:
-        """The container's own program runs, or has run."""
-        await self._run("start", container_id, self._line.start(container_id))
+    def joins_sandbox(self, annotations: Mapping[str, str]) -> bool:  # noqa: ARG002 - for runtimes with sandboxes
+        """Whether a container with these annotations runs in the sandbox of another one.
+
+        Then ``create`` leaves the sandbox's pid, ``start`` takes its streams, and ``wait`` tells its end.
+        """
+        return False
+
+    async def start(self, container_id: str, *, stdio_fds: StdioFds | None = None) -> None:
+        """The container's own program runs, or has run; ``stdio_fds`` are its own where it joins a sandbox."""
+        await self._run("start", container_id, self._line.start(container_id), fds=stdio_fds)
 
     async def exec(
         self,

@@ -55,6 +55,7 @@ _CGROUP_FLAGS = {
     "disabled": ["--ignore-cgroups=true"],
 }
 _OWN_FLAGS = frozenset({"root", "log", "log-format", "log-fd"})
+_TYPE_ANNOTATIONS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
 _HOOKS_BEFORE_START = ("prestart", "createRuntime", "createContainer", "startContainer")
 
 _VAGUE = ("cannot read client sync file", "waiting for sandbox to start: EOF")
@@ -163,12 +164,16 @@ class Runsc(Driver):
         )
         await self._create(container_id, bundle, line, stdio_fds)
 
-    async def start(self, container_id: str) -> None:
+    def joins_sandbox(self, annotations: Mapping[str, str]) -> bool:
+        """Whether Kubernetes says that it is a further container of a pod."""
+        return any(annotations.get(key) == "container" for key in _TYPE_ANNOTATIONS)
+
+    async def start(self, container_id: str, *, stdio_fds: StdioFds | None = None) -> None:
         """As ``Driver.start``. When it fails the sandbox is still there: delete with ``force``."""
         if container_id not in self._networks:
             self._for_bundle(container_id, str((await self.state(container_id))["bundle"]))
         line = replace(self._line, network=self._networks.pop(container_id))
-        await self._run("start", container_id, line.start(container_id))
+        await self._run("start", container_id, line.start(container_id), fds=stdio_fds)
 
     async def exec(
         self,

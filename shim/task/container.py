@@ -32,6 +32,7 @@ from shim.task.checkpoint import check_image, work_directory
 from shim.task.control_group import ControlGroup
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
+from shim.task.member_process import MemberProcess
 from shim.task.remains import forget, remember
 from shim.task.states import State
 
@@ -98,7 +99,8 @@ class Container:
             drain_timeout_s=request.config.drain_timeout,
         )
         io = ProcessIO(request.id, request.streams, self._settings, shop.copier, shop.reaper)
-        self.init = InitProcess(request.id, io, driver, self._init_ended, request.restore_from)
+        kind = MemberProcess if driver.joins_sandbox(spec.annotations) else InitProcess
+        self.init = kind(request.id, io, driver, self._init_ended, request.restore_from)
         self._lock = asyncio.Lock()
         self._endings: set[asyncio.Task[None]] = set()
 

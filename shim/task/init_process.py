@@ -64,14 +64,14 @@ class InitProcess(TaskProcess):
             ShimError: it could not; nothing of it is left.
         """
         if not self.restores:
-            child = await self._make(shop, bundle)
-            child.on_exit(self._end)
+            await self._make(shop, bundle)
+            self._watch()
 
-    async def _make(self, shop: Workshop, bundle: Bundle) -> Child:
+    async def _make(self, shop: Workshop, bundle: Bundle) -> None:
         try:
             await self.io.open()
             try:
-                return await self._run_runtime(shop, bundle)
+                await self._run_runtime(shop, bundle)
             except AlreadyExists:
                 # The id is a container of somebody else's: there is nothing of ours to undo.
                 raise
@@ -82,7 +82,7 @@ class InitProcess(TaskProcess):
             await self.io.close()
             raise
 
-    async def _run_runtime(self, shop: Workshop, bundle: Bundle) -> Child:
+    async def _run_runtime(self, shop: Workshop, bundle: Bundle) -> None:
         pid_file, console = str(bundle.pid_file("init")), self.io.console_socket
         fds, place = self.io.runtime_fds, str(bundle.path)
         bundle.remove_pid("init")
@@ -102,10 +102,13 @@ class InitProcess(TaskProcess):
                 with suppress(NotFound):
                     self.child = window.adopt(bundle.read_pid("init"))
                 raise
-            self.child = child = window.adopt(bundle.read_pid("init"))
-        self.pid = child.pid
+            self.child = window.adopt(bundle.read_pid("init"))
+        self.pid = self.child.pid
         await self.io.started()
-        return child
+
+    def _watch(self) -> None:
+        if self.child is not None:
+            self.child.on_exit(self._end)
 
     async def restore(self, shop: Workshop, bundle: Bundle) -> int:
         """The container runs as it was when its checkpoint was written; returns its pid.
@@ -115,13 +118,13 @@ class InitProcess(TaskProcess):
         """
         self.machine.check("start")
         try:
-            child = await self._make(shop, bundle)
+            await self._make(shop, bundle)
         except BaseException:
             self._end(Exit(_NOT_RESTORED, time.time_ns()))
             raise
         self._restore_from = None
         self.machine.move(State.RUNNING)
-        child.on_exit(self._end)
+        self._watch()
         return self.pid
 
     async def start(self) -> int:
@@ -165,26 +168,28 @@ class InitProcess(TaskProcess):
             ShimError: the runtime could not.
         """
         self.machine.check("delete")
-        if self.state is State.CREATED and self.child is not None:
-            await self._delete_unstarted(self.child)
+        if not self.restores and self.state is State.CREATED:
+            await self._delete_unstarted()
         elif not self.restores:
             await self._delete_in_runtime(force=False)
         if self.exit is not None:
             await self.io.drain()
         await self.io.close()
 
-    async def _delete_unstarted(self, child: Child) -> None:
+    async def _delete_unstarted(self) -> None:
         # Whoever waits is to hear that it never ran, not of the signal that ends it now.
         self._discarded = True
+        child = self.child
         try:
             await self._delete_in_runtime(force=True)
         except BaseException:
             self._discarded = False
-            if child.exit is not None:
+            if child is not None and child.exit is not None:
                 self._end(child.exit)
             raise
-        # crun does not wait for it to be gone.
-        await _end_of(child)
+        if child is not None:
+            # crun does not wait for it to be gone.
+            await _end_of(child)
 
     async def _delete_in_runtime(self, *, force: bool) -> None:
         try:

@@ -9,7 +9,7 @@ from support.cri import CRI, KubernetesContainerd
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_pods")]
 
 
-@pytest.fixture(params=["runc", "crun"])
+@pytest.fixture(params=["runc", "crun", "runsc"])
 def handler(request: pytest.FixtureRequest) -> str:
     """The name of a runtime handler, which is the OCI runtime's; the test runs once for each."""
     bed.need_runtime(request.param)
