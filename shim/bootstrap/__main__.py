@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
+import os
 import socket
 import sys
+from contextlib import suppress
 
 from shim import config, log
 from shim.bootstrap.serve import serve
+from shim.errors import ShimError
 
 _LISTENER_FD = 3
 
+_log = logging.getLogger(__name__)
 
-def main() -> None:
+
+def main() -> int:
     """Serve until the shim is not needed any more."""
     parser = argparse.ArgumentParser(prog="ocishim-shim", description=__doc__)
     parser.add_argument("--namespace", required=True)
@@ -21,11 +27,20 @@ def main() -> None:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args()
-    settings = config.load()
+    log.setup(sys.stderr.fileno(), debug=options.debug)
+    try:
+        settings = config.load()
+    except ShimError as error:
+        # Nobody will ever answer on this socket.
+        with suppress(OSError):
+            os.unlink(options.socket)
+        _log.critical("the shim cannot start: %s", error)
+        return 1
     log.setup(sys.stderr.fileno(), debug=options.debug or settings.debug)
     listener = socket.socket(fileno=_LISTENER_FD)
     asyncio.run(serve(listener, options.socket, options.namespace, settings))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -328,6 +328,27 @@ def descendants(pid: int) -> set[str]:
     return found
 
 
+def inventory(
+    root: Path, folder: Path, cgroups: CgroupParent, process: ShimProcess | None = None
+) -> set[object]:
+    """All that a test may not leave behind: below its state root and ``folder``, its bundles; and in ``process``."""
+    found: set[object] = descendants(os.getpid()) | leaks.descriptors() | cgroups.groups() | leaks.files(root)
+    ours = [str(root), str(folder)]
+    found |= {f"mount on {p}" for p in mount_points().values() if any(p.startswith(o) for o in ours)}
+    if process is not None:
+        open_there = process.descriptors()
+        found |= {f"{open_there.count(what)} of the shim's descriptors -> {what}" for what in open_there}
+    return found
+
+
+def left_since(before: set[object], now: Callable[[], set[object]]) -> str:
+    """What ``now`` tells of that was not there ``before``, after it has had time to go; empty when that is nothing."""
+    deadline = time.monotonic() + leaks.SETTLE_S
+    while (left := now() - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return "\n".join(sorted(f"  {item}" for item in left))
+
+
 class Lender:
     """The shim process of a module: started when it is first needed, and again after a test has ended it."""
 
@@ -344,16 +365,6 @@ class Lender:
                 shim.container(["true"], streams=shim.streams()).delete()
                 shim.close_streams()
         return self._process
-
-    def inventory(self, process: ShimProcess, folder: Path) -> set[object]:
-        """All that a test may not leave behind; ``folder`` has its bundles."""
-        found: set[object] = descendants(process.pid) | descendants(os.getpid())
-        found |= leaks.descriptors() | self.cgroups.groups() | leaks.files(self.root)
-        ours = [str(self.root), str(folder)]
-        found |= {f"mount on {p}" for p in mount_points().values() if any(p.startswith(o) for o in ours)}
-        open_there = process.descriptors()
-        found |= {f"{open_there.count(what)} of the shim's descriptors -> {what}" for what in open_there}
-        return found
 
     def close(self) -> None:
         try:
@@ -400,7 +411,11 @@ def lender() -> Iterator[Lender]:
 def shim(lender: Lender, bundle: MakeBundle, tmp_path: Path) -> Iterator[Shim]:
     """A shim for this test, which leaves nothing behind in it."""
     process = lender.process(bundle, tmp_path)
-    before = lender.inventory(process, tmp_path)
+
+    def now() -> set[object]:
+        return inventory(lender.root, tmp_path, lender.cgroups, process)
+
+    before = now()
     logged = process.log.stat().st_size
     with Shim(process, bundle, tmp_path) as lent:
         yield lent
@@ -412,17 +427,10 @@ def shim(lender: Lender, bundle: MakeBundle, tmp_path: Path) -> Iterator[Shim]:
                 _take_away(connection, container_id)
     lines = process.log.read_bytes()[logged:].decode().splitlines()
     print(*lines, sep="\n")  # noqa: T201 - pytest shows it when the test has failed
-    left = _left_since(before, lambda: lender.inventory(process, tmp_path)) if alive else set()
-    assert not left, "left behind:\n" + "\n".join(sorted(f"  {item}" for item in left))
+    left = left_since(before, now) if alive else ""
+    assert not left, f"left behind:\n{left}"
     errors = [line for line in lines if "level=error" in line or "level=fatal" in line]
     assert not errors or lent.may_log_errors, "\n".join(errors)
-
-
-def _left_since(before: set[object], inventory: Callable[[], set[object]]) -> set[object]:
-    deadline = time.monotonic() + leaks.SETTLE_S
-    while (left := inventory() - before) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return left
 
 
 __all__ = ["Connection", "Container", "Lender", "Shim", "ShimProcess", "Streams", "lender", "raises", "shim"]
