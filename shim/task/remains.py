@@ -90,7 +90,15 @@ async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains
 async def _clear_runtime(record: dict[str, Any], reaper: Reaper) -> None:
     driver = await driver_for(Config(**record["config"]), record["namespace"], reaper)
     with suppress(NotFound):
-        await driver.delete(record["id"], force=True)
+        try:
+            await driver.delete(record["id"], force=True)
+        except ShimError:
+            # gVisor deletes no container that is paused, not even by force.
+            if not driver.waits_by_command:
+                raise
+            with suppress(ShimError):
+                await driver.resume(record["id"])
+            await driver.delete(record["id"], force=True)
 
 
 async def _clear_cgroup(record: dict[str, Any], hierarchy: Hierarchy) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.client_streams import until
+from support.mounts import mount_points
 from support.shims import raises
 
 from shim.errors import FailedPrecondition, NotFound
@@ -205,8 +206,9 @@ def test_a_rootfs_that_is_busy_is_detached(shim):
     container = shim.running(bundle, rootfs=[{"type": "bind", "source": source, "options": ["rbind", "ro"]}])
     container.wait()
     with open(bundle / "rootfs" / "bin" / "busybox", "rb"):
+        assert f"{bundle}/rootfs" in mount_points().values()
         container.delete()
-        assert not os.path.ismount(bundle / "rootfs")
+        assert f"{bundle}/rootfs" not in mount_points().values()
 
 
 def without_pid_namespace(shim, bundle: Path) -> Path:

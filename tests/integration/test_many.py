@@ -51,7 +51,9 @@ def test_fifty_at_once(shim):
 
 def test_fifty_creates_at_once(shim):
     bundles = [shim.make_bundle(["sleep", "1000"]) for _ in range(50)]
-    creating = [shim.begin("Create", id=f"n{i}", bundle=str(b), options=options()) for i, b in enumerate(bundles)]
+    creating = [
+        shim.begin("Create", id=f"n{i}", bundle=str(b), options=options()) for i, b in enumerate(bundles)
+    ]
     pids = {call.result().pid for call in creating}
     assert len(pids) == 50
     for killing in [shim.begin("Kill", id=f"n{i}", signal=9) for i in range(50)]:
