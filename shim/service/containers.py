@@ -81,7 +81,9 @@ class Containers:
 
     def forget(self, container: Container) -> None:
         """The container is deleted; its id is free."""
-        self._by_id.pop(container.id, None)
+        # By then the id may be another one's.
+        if self._by_id.get(container.id) is container:
+            del self._by_id[container.id]
         self._check_empty()
 
     def ask_shutdown(self) -> None:
@@ -100,11 +102,20 @@ class Containers:
         await asyncio.sleep(0)
         try:
             await container.delete()
+        except NotFound:
+            _log.info(
+                "container %s was to be removed at its end, and somebody has deleted it before", container.id
+            )
         except ShimError as error:
             _log.warning("container %s was to be removed at its end, and could not: %s", container.id, error)
             return
-        owned = Path(container.config.state_root, "containers")
-        if container.bundle.path.parent == owned:
-            shutil.rmtree(container.bundle.path, ignore_errors=True)
+        else:
+            _remove_own_bundle(container)
         self.forget(container)
         self.ask_shutdown()
+
+
+def _remove_own_bundle(container: Container) -> None:
+    # A bundle that lies elsewhere is the client's.
+    if container.bundle.path.parent == Path(container.config.state_root, "containers"):
+        shutil.rmtree(container.bundle.path, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -145,14 +146,40 @@ def test_kill_of_all_reaches_everybody(shim):
     assert set(streams.read().split()) == {b"up", b"init", b"child"}
 
 
+def own_bundle(shim, args: list[str]) -> Path:
+    """A bundle where the command line has them, which the shim may remove."""
+    made = shim.make_bundle(args)
+    bundle = shim.process.root / "containers" / "own"
+    bundle.mkdir(parents=True)
+    return made.rename(bundle)
+
+
 def test_auto_remove(shim, runtime):
-    container = shim.container(["sh", "-c", "exit 4"], runtime=runtime, auto_remove=True)
+    bundle = own_bundle(shim, ["sh", "-c", "exit 4"])
+    container = shim.container(bundle, runtime=runtime, auto_remove=True)
     waiting = container.begin("Wait")
     container.start()
     assert waiting.result().exit_status == 4
     # It was the only container, so its shim ends, too.
     assert shim.process.ended()
     assert shim.process.status == 0
+    assert not bundle.exists()
+
+
+def test_auto_remove_leaves_the_bundles_of_others(shim):
+    container = shim.running(["true"], auto_remove=True)
+    assert shim.process.ended()
+    assert (container.bundle / "exit.json").exists()
+
+
+def test_auto_remove_of_what_somebody_else_deletes(shim):
+    bundle = own_bundle(shim, ["sleep", "1000"])
+    container = shim.container(bundle, auto_remove=True)
+    container.delete()
+    assert shim.process.ended()
+    assert shim.process.status == 0
+    assert sorted(p.name for p in bundle.iterdir()) == ["config.json"]
+    shutil.rmtree(bundle)
 
 
 def test_a_bundle_can_be_used_again(shim):
