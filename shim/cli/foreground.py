@@ -83,8 +83,11 @@ class Foreground:
                 self._turn(None)
                 if self.stdin and self.stdin.detached:
                     return Outcome(End.DETACHED)
-            status = wait.result().exit_status
-            self._drain()
+            try:
+                status = wait.result().exit_status
+            finally:
+                # Also when the shim is gone: what is left in the FIFOs is the process's output all the same.
+                self._drain()
         except BrokenPipeError:
             return Outcome(End.UNREAD)
         finally:
@@ -162,9 +165,10 @@ class Foreground:
             pass
         if not self._open_outputs() or not self.finish:
             return
-        finished = self.finish()
-        while self._open_outputs() and (self._turn(_LOOK_AGAIN_S) or not finished.done):
-            pass
+        with suppress(ShimError):
+            finished = self.finish()
+            while self._open_outputs() and (self._turn(_LOOK_AGAIN_S) or not finished.done):
+                pass
 
     def _until_drained(self, drained: Callable[[], bool]) -> None:
         quiet_since = time.monotonic()

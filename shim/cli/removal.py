@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shim.cli.shim_process import ShimProcess
 from shim.cli.task_client import Task
-from shim.errors import DataLoss, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
+from shim.errors import DataLoss, DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unavailable
 from shim.transport.client import socket_path
 
 if TYPE_CHECKING:
@@ -95,25 +95,39 @@ def stop(tasks: Sequence[Task], timeout_s: float) -> None:
     Raises:
         ShimError: one could not be stopped; the others are.
     """
-    waits = [(task, _terminate(task, timeout_s)) for task in tasks]
+    failure: ShimError | None = None
+    waits: list[tuple[Task, WaitAnswer]] = []
+    for task in tasks:
+        try:
+            waits.append((task, task.begin_wait(timeout=timeout_s)))
+            _terminate(task)
+        except ShimError as error:
+            failure = error
     for task, wait in waits:
         try:
-            wait.result()
-        except DeadlineExceeded:
-            _kill(task)
-        except NotFound:
-            continue
+            _await_end(task, wait)
+        except ShimError as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
-def _terminate(task: Task, timeout_s: float) -> WaitAnswer:
-    wait = task.begin_wait(timeout=timeout_s)
+def _terminate(task: Task) -> None:
     with suppress(NotFound):
         status = task.inspect()["status"]
         # A program that has not begun has no handler to run; what is frozen cannot run its own.
         task.kill(signal.SIGKILL if status == "created" else signal.SIGTERM)
         if status == "paused":
             task.resume()
-    return wait
+
+
+def _await_end(task: Task, wait: WaitAnswer) -> None:
+    try:
+        wait.result()
+    except DeadlineExceeded:
+        _kill(task)
+    except NotFound:
+        return
 
 
 def _remove_dead(container: Container, shim: ShimProcess, *, force: bool) -> None:

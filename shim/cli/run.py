@@ -11,7 +11,7 @@ from shim.cli import exit_codes, options, output, removal
 from shim.cli.foreground import End
 from shim.cli.launch import Request, launched
 from shim.cli.launch_options import LaunchOptions, launch_options
-from shim.cli.session import Session, conclude, connect_terminal, warn_if_out_of_memory
+from shim.cli.session import Session, conclude, connect_terminal, warn_about_end
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 from shim.errors import ShimError
@@ -88,6 +88,6 @@ def _run_and_remove(made: Launched, session: Session) -> int:
     if outcome.end is End.UNREAD:
         removal.stop([made.task], _STOP_S)
     else:
-        warn_if_out_of_memory(made.record.id, made.task)
+        warn_about_end(made.record.id, made.task)
     removal.remove(made.container, force=False)
     return exit_codes.PIPE_CLOSED if outcome.end is End.UNREAD else outcome.status

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shim.cli.streams import Output
     from shim.cli.task_client import Pending, Task
 
-__all__ = ["Session", "attached", "conclude", "connect_terminal", "exec_directory", "warn_if_out_of_memory"]
+__all__ = ["Session", "attached", "conclude", "connect_terminal", "exec_directory", "warn_about_end"]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
@@ -158,7 +158,7 @@ class Session:
 def conclude(container: Container, task: Task, outcome: Outcome) -> int:
     """The exit code for an outcome of a container that stays as it is; says what the user should know."""
     if outcome.end is End.EXITED:
-        warn_if_out_of_memory(container.id, task)
+        warn_about_end(container.id, task)
         return outcome.status
     how = f"ocishim attach {container.id}"
     if outcome.end is End.DETACHED:
@@ -169,8 +169,8 @@ def conclude(container: Container, task: Task, outcome: Outcome) -> int:
     return exit_codes.PIPE_CLOSED
 
 
-def warn_if_out_of_memory(container_id: str, task: Task) -> None:
-    """One line on stderr, if that is why the container ended."""
+def warn_about_end(container_id: str, task: Task) -> None:
+    """A line on stderr each, if it ended for want of memory, and if output of it was lost."""
     try:
         about = task.inspect()
     except ShimError:
@@ -179,3 +179,5 @@ def warn_if_out_of_memory(container_id: str, task: Task) -> None:
         limit = about["limits"].get("memory", {}).get("limit")
         bound = f" (limit {output.size(limit)})" if limit else ""
         output.warn(f"container {container_id} was killed: out of memory{bound}")
+    if lost := about["dropped_bytes"]:
+        output.warn(f"container {container_id}: {lost} bytes of output are lost, nobody took them in time")

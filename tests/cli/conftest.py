@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
+from support import bed
+from support.shims import CgroupParent
 
 from shim.cli import removal
 from shim.cli.app import run
@@ -27,12 +29,29 @@ class Result(NamedTuple):
     err: str
 
 
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The configuration of all verbs and shims: groups of this test alone, which go with it."""
+    file = tmp_path / "config.toml"
+    if not bed.is_root():
+        file.touch()
+        yield file
+        return
+    parent = CgroupParent()
+    file.write_text(f'cgroup_parent = "{parent.path}"\n')
+    monkeypatch.setenv("OCISHIM_CONFIG", str(file))
+    yield file
+    parent.remove()
+
+
 class Ocishim(Protocol):
+    state_root: Path
+
     def __call__(self, *words: object) -> Result: ...
 
 
 @pytest.fixture
-def ocishim(state_root: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Ocishim]:
+def ocishim(state_root: Path, configuration: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Ocishim]:
     """The command line with a state directory of its own, in which nothing is left at the end."""
 
     def call(*words: object) -> Result:
@@ -48,6 +67,6 @@ def ocishim(state_root: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Oci
 
 
 @pytest.fixture
-def program(state_root: Path) -> list[str]:
+def program(state_root: Path, configuration: Path) -> list[str]:
     """The same as the beginning of a command line for a process of its own."""
     return [sys.executable, "-m", "shim", "--state-root", os.fspath(state_root)]

@@ -43,9 +43,6 @@ def test_a_missing_root_filesystem(ocishim, bundle):
 
 def test_an_unknown_runtime(ocishim, bundle):
     _is_one_line(ocishim("run", "--runtime", "nope", bundle(["true"])), 125, "'nope'", "installed: ")
-    _is_one_line(
-        ocishim("run", "--runtime", "/no/where", bundle(["true"])), 125, "/no/where", "does not exist"
-    )
 
 
 def test_a_runtime_that_crashes(ocishim, bundle, tmp_path):
@@ -55,13 +52,12 @@ def test_a_runtime_that_crashes(ocishim, bundle, tmp_path):
     _is_one_line(ocishim("run", "--runtime", crash, bundle(["true"])), 125, "SIGSEGV")
 
 
-def test_a_runtime_that_hangs_is_killed_at_the_deadline(ocishim, bundle, tmp_path):
+def test_a_runtime_that_hangs_is_killed_at_the_deadline(ocishim, bundle, tmp_path, configuration):
     hang = tmp_path / "hang"
     hang.write_text('#!/bin/sh\ncase "$*" in *" create "*) exec sleep 1000;; esac\nexec runc "$@"\n')
     hang.chmod(0o755)
-    config = tmp_path / "config.toml"
-    config.write_text("runtime_timeout = 0.5")
-    _is_one_line(ocishim("--config", config, "run", "--runtime", hang, bundle(["true"])), 125, "0.5 s")
+    configuration.write_text(configuration.read_text() + "runtime_timeout = 0.5")
+    _is_one_line(ocishim("run", "--runtime", hang, bundle(["true"])), 125, "0.5 s")
 
 
 def test_a_log_file_that_cannot_be_written(ocishim, bundle, tmp_path):
@@ -136,7 +132,7 @@ def _small_disk(folder, spare):
         subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("spare", [4 << 10, 8 << 10, 12 << 10])
+@pytest.mark.parametrize("spare", [4 << 10, 12 << 10])
 def test_a_full_disk(ocishim, bundle, state_root, spare):
     """Wherever the room ends: while files are made here, or in the shim, or in the runtime."""
     made = bundle(["true"])

@@ -19,9 +19,8 @@ def _kill_shim(ocishim, container_id):
     os.waitpid(pid, 0)  # the command line runs in this process: its shims are children of ours
 
 
-def test_one_that_may_still_run(ocishim, bundle, runtime):
-    assert ocishim("run", "-d", "--runtime", runtime, bundle(["sleep", "1000"]), "c1").code == 0
-    init = json.loads(ocishim("state", "--json", "c1").out)["pid"]
+def test_one_that_may_still_run(ocishim, bundle):
+    assert ocishim("run", "-d", bundle(["sleep", "1000"]), "c1").code == 0
     _kill_shim(ocishim, "c1")
     listed = ocishim("list")
     assert "unknown" in listed.out
@@ -36,8 +35,6 @@ def test_one_that_may_still_run(ocishim, bundle, runtime):
     assert "delete --force c1" in refused.err
     assert ocishim("delete", "--force", "c1") == (0, "", "")
     assert ocishim("list", "-q").out == ""
-    with pytest.raises(ProcessLookupError):
-        os.kill(init, 0)
 
 
 def test_one_that_has_ended(ocishim, bundle):

@@ -207,12 +207,15 @@ def test_without_anybody_to_end_it_a_left_over_writer_is_left(stack, monkeypatch
     assert os.read(bench.read.fileno(), 100) == b"first"
 
 
-def test_a_shim_that_is_gone_is_an_error(stack):
+def test_a_shim_that_is_gone_is_an_error_and_its_last_output_is_not_lost(stack):
     bench = Bench(stack)
+    os.write(bench.write.fileno(), b"last")
     bench.shim.lost()
+    bench.write.close()
     with pytest.raises(Unavailable):
         bench.loop.run()
     assert bench.output.ended
+    assert os.read(bench.read.fileno(), 100) == b"last"
 
 
 def test_signals_are_forwarded_and_a_process_that_has_ended_is_no_error(stack):

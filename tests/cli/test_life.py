@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from itertools import pairwise
@@ -19,6 +20,7 @@ def _status(ocishim, container_id):
     return json.loads(ocishim("state", "--json", container_id).out)["status"]
 
 
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
 def test_a_detached_container(ocishim, bundle, runtime):
     made = bundle(["sh", "-c", COUNTS], annotations={"org.example": "yes"})
     started = ocishim("run", "-d", "--json", "--runtime", runtime, made, "c1")
@@ -143,11 +145,10 @@ def test_what_went_to_the_foreground_is_in_no_log(ocishim, bundle):
 
 
 def test_ids_are_made_of_the_bundles_name(ocishim, bundle):
-    first, second = (ocishim("create", bundle(["true"])).out.strip() for _ in range(2))
-    assert first.startswith("bundle0-")
-    assert second.startswith("bundle1-")
-    assert ocishim("list", "-q").out.split() == [first, second]
-    assert ocishim("delete", first, second).code == 0
+    made = ocishim("create", bundle(["true"])).out.strip()
+    assert re.fullmatch("bundle0-[0-9a-f]{6}", made)
+    assert ocishim("list", "-q").out.split() == [made]
+    assert ocishim("delete", made).code == 0
 
 
 @pytest.mark.parametrize("name", ["runc", "crun"])
