@@ -38,18 +38,22 @@ class NonBlockingHandler(logging.Handler):
         super().__init__()
         self._fd = fd
         self._dropped = 0
+        self._torn = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line, or count it as dropped."""
         line = self.format(record)
         if self._dropped:
             line = f"{line} dropped_lines={self._dropped}"
+        data = b"\n" * self._torn + line.encode("utf-8", "surrogateescape") + b"\n"
         try:
-            os.write(self._fd, line.encode("utf-8", "surrogateescape") + b"\n")
+            written = os.write(self._fd, data)
         except OSError:
             self._dropped += 1
         else:
-            self._dropped = 0
+            # Of more than PIPE_BUF bytes a pipe takes what fits; the next line must not continue this one.
+            self._torn = written < len(data)
+            self._dropped = int(self._torn)
 
 
 def setup(fd: int, *, debug: bool = False) -> None:
