@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from shim.cgroup.events import OomWatcher
 from shim.cgroup.hierarchy import detect
-from shim.linux.prctl import set_name
+from shim.linux.prctl import create_core_scheduling, set_name
 from shim.process import Reaper
 from shim.service import Containers, Publisher, ShimService, TaskService
 from shim.task import Workshop
@@ -39,6 +39,8 @@ async def serve(listener: socket.socket, path: str, namespace: str, config: Conf
     """Answer on ``listener`` (ownership taken), bound to ``path``, until the shim is not needed any more."""
     set_name("ocishim-shim")
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    if os.environ.get("SCHED_CORE"):
+        _share_no_core()
     shim = _Shim(namespace, config)
     try:
         await shim.run(listener)
@@ -47,6 +49,14 @@ async def serve(listener: socket.socket, path: str, namespace: str, config: Conf
         with suppress(OSError):
             os.unlink(path)
         await shim.close()
+
+
+def _share_no_core() -> None:
+    # We lead our process group and are alone in it; the containers that we start inherit it.
+    try:
+        create_core_scheduling()
+    except OSError as error:
+        _log.warning("SCHED_CORE: no core scheduling on this host: %s", error.strerror)
 
 
 class _Shim:
