@@ -26,6 +26,7 @@ from shim.bootstrap.listener import containerd_socket, listen
 from shim.bootstrap.placement import group_of, join_cgroup, raise_oom_score
 from shim.bootstrap.start import spawn_shim
 from shim.errors import AlreadyExists, InvalidArgument, ShimError
+from shim.oci.identifiers import validate_id, validate_namespace
 from shim.service.options import with_options
 
 if TYPE_CHECKING:
@@ -80,7 +81,13 @@ def _start(invocation: Invocation) -> None:
     debug = invocation.debug or told.debug
     with listener:
         pid = spawn_shim(
-            listener, path, namespace=invocation.namespace, id=group, bundle=str(bundle), env=env, debug=debug
+            listener,
+            path,
+            namespace=invocation.namespace,
+            id=invocation.id,
+            bundle=str(bundle),
+            env=env,
+            debug=debug,
         )
     try:
         join_cgroup(pid, settings.shim_cgroup)
@@ -129,7 +136,9 @@ def _delete(invocation: Invocation) -> None:
 def _remove_dead_socket(bundle: Path) -> None:
     try:
         path = (bundle / "address").read_text(encoding="utf-8").removeprefix("unix://")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
+        return
+    if not path.startswith("/") or "\0" in path:
         return
     # Binding it shows whether anybody listens there, and replaces a dead one; then it can go.
     with suppress(ShimError), listen(path):
@@ -146,8 +155,8 @@ def _info() -> None:
 def _check(invocation: Invocation) -> None:
     if not invocation.namespace:
         raise InvalidArgument("shim namespace cannot be empty")
-    if not invocation.id:
-        raise InvalidArgument("shim id cannot be empty")
+    validate_namespace(invocation.namespace)
+    validate_id(invocation.id)
 
 
 def _stdin() -> bytes:
@@ -160,9 +169,13 @@ def _stdin() -> bytes:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    # Two that start at once write the same, but not into each other's file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

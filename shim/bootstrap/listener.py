@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import posixpath
 import socket
+import stat
 from pathlib import Path
 
 from shim.errors import AlreadyExists, InvalidArgument, from_os_error
@@ -40,7 +40,9 @@ def containerd_socket(directory: str, address: str, namespace: str, group: str) 
     Raises:
         InvalidArgument: ``directory`` is too long.
     """
-    name = hashlib.sha256(posixpath.join(address, namespace, group).encode()).hexdigest()
+    # Joined as containerd joins them, but not cleaned: a group of "/x" or "../x", which whoever writes annotations
+    # chooses, must not become the shim of another namespace.
+    name = hashlib.sha256(f"{address}/{namespace}/{group}".encode("utf-8", "surrogatepass")).hexdigest()
     return _checked(f"{directory}/{name}", f"socket directory {directory!r}")
 
 
@@ -88,10 +90,16 @@ def _bind(listener: socket.socket, path: str) -> None:
 
 def _remove_stale(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        # The lock is held here, so nothing may wait: with a full backlog connect(2) would, and gives EAGAIN instead.
+        probe.setblocking(False)
         try:
             probe.connect(path)
+        except BlockingIOError:
+            pass
         except ConnectionRefusedError:
-            os.unlink(path)
+            # A file that is no socket refuses, too; it is not ours to remove.
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
             return
         except FileNotFoundError:
             return
@@ -99,6 +107,8 @@ def _remove_stale(path: str) -> None:
 
 
 def _checked(path: str, what: str) -> str:
+    if "\0" in path:
+        raise InvalidArgument(f"{what} contains a NUL byte")
     size = len(os.fsencode(path))
     if size > _SUN_PATH:
         raise InvalidArgument(f"{what} is {size - _SUN_PATH} bytes too long for unix sockets in it")

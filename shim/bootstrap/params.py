@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from shim.errors import InvalidArgument
 from shim.proto.bootstrap_pb2 import BootstrapParams
+from shim.service.options import is_options
 
 if TYPE_CHECKING:
     from shim.bootstrap.arguments import Invocation
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["MAX_STDIN", "Params", "parse"]
 
 MAX_STDIN = 10 << 20
-_OPTIONS = ("containerd.runc.v1.Options", "runtimeoptions.v1.Options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def parse(data: bytes, invocation: Invocation) -> Params:
 
 
 def _modern(params: BootstrapParams) -> Params:
-    options = [extension.value for extension in params.extensions if _is_options(extension.value)]
+    options = [extension.value for extension in params.extensions if is_options(extension.value)]
     return Params(
         modern=True,
         options=options[0] if options else AnyMessage(),
@@ -69,7 +69,3 @@ def _modern(params: BootstrapParams) -> Params:
         socket_dir=params.socket_dir,
         debug=params.log_level < 0,
     )
-
-
-def _is_options(value: AnyMessage) -> bool:
-    return value.type_url.rpartition("/")[2] in _OPTIONS

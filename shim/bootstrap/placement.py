@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shim.errors import FailedPrecondition, from_os_error
+from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def group_of(bundle: Path, container_id: str, group: str) -> str:
         return container_id
     try:
         annotations = json.loads((bundle / "config.json").read_bytes()).get("annotations") or {}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         # What is wrong with it is for Create to say.
         return container_id
     if not isinstance(annotations, dict):
@@ -57,10 +57,13 @@ def join_cgroup(pid: int, path: str) -> None:
 
     Raises:
         FailedPrecondition: no hierarchy is mounted.
+        InvalidArgument: the path leads out of the hierarchy.
         ShimError: it cannot be made or entered.
     """
     if not path:
         return
+    if ".." in path.split("/") or "\0" in path:
+        raise InvalidArgument(f"shim_cgroup {path!r} is no path of a cgroup")
     from shim.cgroup.hierarchy import detect  # noqa: PLC0415 - seldom wanted
 
     found = detect()
@@ -71,7 +74,25 @@ def join_cgroup(pid: int, path: str) -> None:
         directory = f"{mount.mount_point}/{path.strip('/')}"
         try:
             os.makedirs(directory, exist_ok=True)
+            _fill_cpuset(mount.mount_point, path)
             with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
                 file.write(str(pid))
         except OSError as error:
             raise from_os_error(error, f"shim_cgroup {path!r} cannot be entered") from error
+
+
+def _fill_cpuset(mount_point: str, path: str) -> None:
+    # A new group of v1's cpuset has no CPUs and no memory nodes, and lets nobody in until it has: cpuset(7).
+    above, directory = mount_point, mount_point
+    for part in filter(None, path.split("/")):
+        above, directory = directory, f"{directory}/{part}"
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            with suppress(FileNotFoundError):
+                _inherit(f"{above}/{name}", f"{directory}/{name}")
+
+
+def _inherit(source: str, target: str) -> None:
+    with open(target, "r+", encoding="ascii") as file:
+        if not file.read().strip():
+            with open(source, encoding="ascii") as given:
+                file.write(given.read())

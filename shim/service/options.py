@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
     from shim.config import Config
 
-__all__ = ["with_options"]
+__all__ = ["is_options", "with_options"]
 
 _RUNC = "containerd.runc.v1.Options"
 _RUNTIME = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
+
+
+def is_options(message: AnyMessage) -> bool:
+    """Whether ``with_options`` knows its type."""
+    return message.type_url.rpartition("/")[2] in (_RUNC, *_RUNTIME)
 
 
 def with_options(config: Config, options: AnyMessage) -> Config:
