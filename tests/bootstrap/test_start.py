@@ -1,0 +1,246 @@
+"""``start``, ``delete``, ``-info`` and ``-v`` as containerd executes them: what they print, and what is there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from support import bed
+from support.shims import CgroupParent, options
+
+from shim.bootstrap import start
+from shim.bootstrap.listener import listen
+from shim.errors import ShimError
+from shim.linux.mounts import mount, umount2
+from shim.proto.runc_options_pb2 import Options
+from shim.proto.task_v3_pb2 import DeleteResponse
+
+pytestmark = pytest.mark.root
+
+
+def status(pid: int, key: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:"))
+
+
+def session(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat[stat.rindex(")") :].split()[4])
+
+
+def test_the_answer_is_the_address_and_nothing_else(program, bundle):
+    """That the pipe of the answer has ended while the shim lives shows that the shim does not hold it."""
+    folder = bundle(["true"])
+    address = f"unix://{program.socket('c1')}"
+    assert program.start(folder, "c1") == address
+    assert (folder / "address").read_text() == address
+    assert not (folder / "s").is_symlink()
+    pid = program.pid()
+    assert os.path.samefile(f"/proc/{pid}/cwd", folder)
+    assert session(pid) == pid
+    assert status(pid, "Umask") == "0022"
+    fds = {int(fd): os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    assert fds[0] == "/dev/null"
+    assert fds[1] == fds[2] == f"{folder}/shim.log"
+    assert not [target for fd, target in fds.items() if fd > 3 and target.startswith("pipe:")]
+
+
+def test_newer_ones_get_json_and_choose_the_directory(program, bundle):
+    folder = bundle(["true"])
+    answer = json.loads(program.start(folder, "c1", program.params("c1", log_level=-4)))
+    assert answer["version"] == 3
+    assert answer["protocol"] == "ttrpc"
+    path = Path(answer["address"].removeprefix("unix://"))
+    assert path.parent == program.root / "s"
+    assert (folder / "s").resolve() == path.parent
+    assert "level=debug" in (folder / "shim.log").read_text() or program.pid()
+
+
+def test_a_sandbox_has_no_config_json(program, tmp_path):
+    assert json.loads(program.start(tmp_path, "c1"))["version"] == 3
+
+
+def test_both_api_versions_answer(program, bundle):
+    program.start(bundle(["true"]), "c1")
+    with program.connect() as connection:
+        for version in ("v2", "v3"):
+            assert connection.call("Connect", version=version, id="c1").shim_pid == program.pid()
+
+
+def test_of_two_at_once_both_name_the_same_shim(program, bundle):
+    folder = bundle(["true"])
+    program.addresses.add(f"unix://{program.socket('c1')}")
+    clients = [
+        subprocess.Popen(
+            program.command("start", "c1"),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=program.env,
+        )
+        for _ in range(3)
+    ]
+    answers = {client.communicate(timeout=30)[0].decode() for client in clients}
+    assert answers == program.addresses
+    assert [client.returncode for client in clients] == [0, 0, 0]
+    config = os.fsencode(f"OCISHIM_CONFIG={program.config}")
+    shims = [p for p in Path("/proc").glob("[0-9]*") if config in _environment(p)]
+    assert [int(shim.name) for shim in shims] == [program.pid()]
+    assert sorted(os.listdir(folder)) == ["address", "config.json", "shim.log"]
+
+
+def _environment(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_pod_has_one_shim(program, bundle):
+    pod = {"io.kubernetes.cri.sandbox-id": "pod/../1\ud800\0"}
+    folders = [bundle(["true"], annotations=pod) for _ in range(2)]
+    answers = [program.start(folder, f"c{i}") for i, folder in enumerate(folders)]
+    assert answers[0] == answers[1]
+    assert [(folder / "address").read_text() for folder in folders] == answers
+
+
+def test_a_dead_shims_socket_is_replaced(program, bundle):
+    folder = bundle(["true"])
+    program.start(folder, "c1")
+    first = program.pid()
+    os.kill(first, signal.SIGKILL)
+    bed.until(lambda: not Path(f"/proc/{first}").exists(), "it lives on")
+    assert program.socket("c1").exists()
+    program.start(folder, "c1")
+    assert program.pid() != first
+
+
+def test_settings_of_the_surroundings(cgroups, program, bundle):
+    """The score for the OOM killer, the cgroup, core scheduling: from parent, options and environment."""
+    folder = bundle(["sleep", "100"])
+    asked = Options(shim_cgroup=f"{cgroups.path}/shim")
+    wire = AnyMessage(type_url="containerd.runc.v1.Options", value=asked.SerializeToString())
+    parent = ["sh", "-c", 'echo 77 > /proc/$$/oom_score_adj; "$@"; exit $?', "parent"]
+    done = program.run(
+        [*parent, *program.command("start", "c1")], folder, wire.SerializeToString(), SCHED_CORE="1"
+    )
+    program.addresses.add(done.stdout.decode())
+    pid = program.pid()
+    assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) == 78
+    assert f"{cgroups.path}/shim" in Path(f"/proc/{pid}/cgroup").read_text()
+    log = (folder / "shim.log").read_text()
+    assert log.count("SCHED_CORE") == (0 if _has_core_scheduling() else 1), log
+    with program.connect() as connection:
+        wanted = options(cgroup_parent=cgroups.path)
+        init = connection.call("Create", id="c1", bundle=str(folder), options=wanted).pid
+        # A subreaper: the runtime has ended, and its child is the shim's now.
+        assert status(init, "PPid") == str(pid)
+
+
+def _has_core_scheduling() -> bool:
+    code = "from shim.linux.prctl import create_core_scheduling as c; c()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=bed.CHECKOUT, capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def test_a_bundle_that_cannot_be_written(program, tmp_path):
+    """The shim runs by then; it is ended again."""
+    folder = tmp_path / "ro"
+    folder.mkdir()
+    (folder / "shim.log").touch()
+    mount(str(folder), str(folder), "", 0x1000, "")
+    mount("", str(folder), "", 0x1000 | 0x20 | 0x1, "")
+    os.mkfifo(tmp_path / "log")
+    try:
+        done = program.run(program.command("start", "c1"), folder)
+        assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
+        assert b"Read-only file system" in done.stdout
+        assert not program.socket("c1").exists()
+    finally:
+        umount2(str(folder), 0)
+
+
+def test_no_interpreter(monkeypatch, state_root, tmp_path):
+    monkeypatch.setattr(start.sys, "executable", "/nowhere/python")
+    path = state_root / "sock"
+    with (
+        listen(str(path)) as listener,
+        pytest.raises(ShimError, match="shim of container c1 cannot be started"),
+    ):
+        start.spawn_shim(listener, str(path), namespace="ns", id="c1", bundle=str(tmp_path), env={})
+    assert not path.exists()
+
+
+# delete
+
+
+def deleted(program, folder: Path, container_id: str = "c1", bundle: Path | None = None) -> DeleteResponse:
+    done = subprocess.run(
+        program.command("delete", container_id, bundle),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=program.env,
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr == b""
+    return DeleteResponse.FromString(done.stdout)
+
+
+def test_delete_of_what_never_existed(program, tmp_path):
+    before = time.time()
+    for bundle in (tmp_path, None):
+        answer = deleted(program, tmp_path, "nobody", bundle)
+        assert (answer.pid, answer.exit_status) == (0, 137)
+        assert before <= answer.exited_at.ToNanoseconds() / 1e9 <= time.time()
+
+
+def test_delete_after_a_killed_shim(cgroups: CgroupParent, program, bundle):
+    folder = bundle(["sleep", "1000"])
+    program.start(folder, "c1")
+    pid = program.pid()
+    with program.connect() as connection:
+        wanted = options(cgroup_parent=cgroups.path)
+        init = connection.call("Create", id="c1", bundle=str(folder), options=wanted).pid
+        connection.call("Start", id="c1")
+        os.kill(pid, signal.SIGKILL)
+    bed.until(lambda: not Path(f"/proc/{pid}").exists(), "it lives on")
+    assert Path(f"/proc/{init}").exists()
+    answer = deleted(program, folder, bundle=folder)
+    assert (answer.pid, answer.exit_status) == (init, 137)
+    assert not program.socket("c1").exists()
+    assert deleted(program, folder, bundle=folder).exit_status == 137
+    bed.until(lambda: not Path(f"/proc/{init}").exists(), "the container lives on")
+    assert cgroups.groups() == set()
+
+
+def test_delete_finds_how_it_ended(cgroups: CgroupParent, program, bundle):
+    folder = bundle(["sh", "-c", "exit 9"])
+    program.start(folder, "c1")
+    with program.connect() as connection:
+        connection.call("Create", id="c1", bundle=str(folder), options=options(cgroup_parent=cgroups.path))
+        connection.call("Start", id="c1")
+        ended = connection.call("Wait", id="c1")
+        os.kill(program.pid(), signal.SIGKILL)
+    # Run beside the bundle, of which nothing is said, as for a container of a pod.
+    answer = deleted(program, bundle(["true"]), folder.name)
+    assert (answer.exit_status, answer.exited_at) == (9, ended.exited_at)
+
+
+def test_delete_leaves_a_living_shim_of_others_alone(program, bundle):
+    pod = {"io.kubernetes.cri.sandbox-id": "pod1"}
+    folders = [bundle(["true"], annotations=pod) for _ in range(2)]
+    for i, folder in enumerate(folders):
+        program.start(folder, f"c{i}")
+    deleted(program, folders[1], "c1", folders[1])
+    with program.connect() as connection:
+        assert connection.call("Connect", id="c0").shim_pid
