@@ -75,6 +75,6 @@ def _with_runtime_options(config: Config, options: RuntimeOptions) -> Config:
             raise InvalidArgument(f"{origin} is not UTF-8") from error
     try:
         body = Path(options.config_path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"ConfigPath {options.config_path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:  # not UTF-8, or a NUL byte in the path
+        raise InvalidArgument(f"ConfigPath {options.config_path!r} cannot be read: {error}") from error
     return overlay(config, body, options.config_path)
