@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 import prctl
 import pytest
@@ -61,6 +62,14 @@ async def reaping() -> AsyncIterator[Reaper]:
         yield reaper
         async with asyncio.timeout(5):
             await until(lambda: not has_children())
+    except BaseException:
+        # A test that fails must not fail the next one, too.
+        for child in list(reaper._children.values()):
+            with suppress(ProcessLookupError):
+                child.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(5):
+            await until(lambda: not reaper.children)
+        raise
     finally:
         reaper.stop()
         prctl.set_child_subreaper(False)
