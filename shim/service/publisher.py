@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.empty_pb2 import Empty
 
-from shim.errors import InvalidArgument, ShimError
+from shim.errors import InvalidArgument, ResourceExhausted, ShimError
 from shim.proto.events_service_pb2 import ForwardRequest
 from shim.service.event_messages import envelope
 from shim.task.events import TaskDeleted, TaskExited, TaskOom
 from shim.transport.aclient import AsyncClient
+from shim.transport.client import socket_path
 
 if TYPE_CHECKING:
     from shim.task.events import Event
@@ -52,7 +53,7 @@ class Publisher:
     """``publish`` from the loop's thread, at any rate; ``close`` waits a little for what is left."""
 
     def __init__(self, address: str, namespace: str) -> None:
-        self._address = address
+        self._address = _usable(address)
         self._namespace = namespace
         self._queue: deque[_Waiting] = deque()
         self._per_container: Counter[str] = Counter()
@@ -64,6 +65,7 @@ class Publisher:
         self.sent = 0
         self.dropped = 0
         self._complained = False
+        self._full = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -104,6 +106,7 @@ class Publisher:
                 del self._queue[index]
                 self._forget(container_id)
                 self.dropped += 1
+                self._complain_full(container_id)
                 return
 
     def _forget(self, container_id: str) -> None:
@@ -128,9 +131,14 @@ class Publisher:
         while True:
             try:
                 await self._forward(request)
-            except InvalidArgument as error:
-                # It would be refused for ever, and all others behind it with it.
-                _log.warning("containerd refuses the event %s: %s", waiting.event, error)
+            except (InvalidArgument, ResourceExhausted) as error:
+                # Malformed or too large: it would be refused for ever, and all others behind it with it.
+                _log.warning(
+                    "a %s of container %s cannot be sent: %s",
+                    type(waiting.event).__name__,
+                    waiting.event.container_id,
+                    error,
+                )
                 self.dropped += 1
                 return
             except ShimError as error:
@@ -153,13 +161,30 @@ class Publisher:
             _log.warning("events wait, nobody takes them at %s: %s", self._address, error)
             self._complained = True
 
+    def _complain_full(self, container_id: str) -> None:
+        if not self._full:
+            _log.warning(
+                "more than %d events of container %s wait: its oldest are dropped, ends excepted",
+                KEPT,
+                container_id,
+            )
+            self._full = True
+
     def _recovered(self) -> None:
         self.sent += 1
-        if self._complained:
+        if self._complained or self._full:
             _log.info(
                 "events are taken again at %s; %d wait, %d were dropped",
                 self._address,
                 len(self),
                 self.dropped,
             )
-            self._complained = False
+            self._complained = self._full = False
+
+
+def _usable(address: str) -> str:
+    try:
+        return socket_path(address) if address else ""
+    except InvalidArgument as error:
+        _log.warning("events go nowhere: %s", error)
+        return ""

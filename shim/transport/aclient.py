@@ -47,6 +47,8 @@ class AsyncClient(asyncio.Protocol):
         try:
             async with asyncio.timeout(timeout_s):
                 _, client = await loop.create_unix_connection(lambda: cls(path), path)
+        except TimeoutError:
+            raise Unavailable(f"{path}: not connected within {timeout_s:g} s") from None
         except OSError as error:
             raise Unavailable(f"{path}: {error.strerror or error}") from error
         return client

@@ -22,11 +22,15 @@ class Running:
     """A server that runs, and doors into its loop."""
 
     def __init__(
-        self, path: Path, methods: dict[str, Method], on_idle: Callable[[], None] | None = None
+        self,
+        path: Path,
+        methods: dict[str, Method],
+        on_idle: Callable[[], None] | None = None,
+        service: str = SERVICE,
     ) -> None:
         self.path = path
         self.address = f"unix://{path}"
-        self._methods = methods
+        self._services = {service: methods}
         self._on_idle = on_idle
         self._ready = threading.Event()
         self._stop: asyncio.Event
@@ -38,7 +42,7 @@ class Running:
 
     async def _main(self) -> None:
         self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.server = Server({SERVICE: self._methods}, self._on_idle)
+        self.server = Server(self._services, self._on_idle)
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
         listening.listen(128)
