@@ -8,7 +8,8 @@ Source: mount(2), umount2(2), include/uapi/linux/mount.h.
 
 from __future__ import annotations
 
-from ctypes import c_char_p, c_int, c_uint, c_ulong
+import os
+from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_ulong, c_void_p, sizeof
 from typing import TYPE_CHECKING
 
 from shim.linux.fd import OwnedFd
@@ -17,7 +18,7 @@ from shim.linux.libc import bind, bind_syscall, encode, fail, get_errno
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
-__all__ = ["fsconfig", "fsmount", "fsopen", "mount", "move_mount", "umount2"]
+__all__ = ["fsconfig", "fsmount", "fsopen", "mount", "mount_setattr", "move_mount", "open_tree", "umount2"]
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -53,10 +54,28 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x40
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
+
+class _MountAttr(Structure):
+    _fields_ = (
+        ("attr_set", c_uint64),
+        ("attr_clr", c_uint64),
+        ("propagation", c_uint64),
+        ("userns_fd", c_uint64),
+    )
+
 
 _mount = bind("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount2 = bind("umount2", c_char_p, c_int)
+_open_tree = bind_syscall("open_tree", 428, c_int, c_char_p, c_uint)
+_mount_setattr = bind_syscall("mount_setattr", 442, c_int, c_char_p, c_uint, c_void_p, c_size_t)
 _move_mount = bind_syscall("move_mount", 429, c_int, c_char_p, c_int, c_char_p, c_uint)
 _fsopen = bind_syscall("fsopen", 430, c_char_p, c_uint)
 _fsconfig = bind_syscall("fsconfig", 431, c_int, c_uint, c_char_p, c_char_p, c_int)
@@ -116,6 +135,31 @@ def fsmount(fd: int, attr_flags: int) -> OwnedFd:
     if mount_fd < 0:
         fail(get_errno())
     return OwnedFd(mount_fd)
+
+
+def open_tree(path: StrOrBytesPath, *, recursive: bool) -> OwnedFd:
+    """A clone of the mount at ``path``, with those below it if ``recursive``, attached nowhere yet; the caller owns it.
+
+    Raises:
+        OSError: with ``path``; ENOSYS, the kernel is older than 5.2.
+    """
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    fd = _open_tree(AT_FDCWD, encode(path), flags)
+    if fd < 0:
+        fail(get_errno(), path)
+    return OwnedFd(fd)
+
+
+def mount_setattr(mount_fd: int, attr_set: int, userns_fd: int, *, recursive: bool) -> None:
+    """The mount of ``mount_fd`` has the attributes ``attr_set``; ``userns_fd`` is for MOUNT_ATTR_IDMAP.
+
+    Raises:
+        OSError: EINVAL, its file system cannot, or the mount is attached or mapped; ENOSYS, the kernel is older than 5.12.
+    """
+    attr = _MountAttr(attr_set=attr_set, userns_fd=userns_fd)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    if _mount_setattr(mount_fd, b"", flags, byref(attr), sizeof(attr)) != 0:
+        fail(get_errno())
 
 
 def move_mount(from_fd: int, to_fd: int) -> None:

@@ -97,18 +97,21 @@ PER_MOUNT_FLAGS = (
     | MS_NOSYMFOLLOW
 )
 
-# Words that ask for work before the mount (a loop device, an id-mapped layer) that nobody does yet.
-_UNSUPPORTED = ("loop", "uidmap", "gidmap")
-
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """``flags`` for mount(2), those that were explicitly ``cleared``, MS_* of ``propagation``, and the rest."""
+    """``flags`` for mount(2), those that were explicitly ``cleared``, MS_* of ``propagation``, and the rest.
+
+    ``loop`` asks for a loop device, ``uidmap`` and ``gidmap`` for an id-mapped mount: work around the mount itself.
+    """
 
     flags: int = 0
     cleared: int = 0
     propagation: int = 0
     data: tuple[str, ...] = ()
+    loop: bool = False
+    uidmap: str = ""
+    gidmap: str = ""
 
 
 def parse(options: Iterable[str]) -> MountOptions:
@@ -118,16 +121,23 @@ def parse(options: Iterable[str]) -> MountOptions:
         OSError: EOPNOTSUPP, an option that cannot be honoured; to ignore it would mount something else.
     """
     flags = cleared = propagation = 0
+    maps = {"uidmap": "", "gidmap": ""}
     data: list[str] = []
-    for option in options:
-        if option.partition("=")[0] in _UNSUPPORTED:
-            raise OSError(errno.EOPNOTSUPP, f"the mount option {option!r} is not supported")
-        if option in _FLAGS:
+    words = tuple(options)
+    for option in words:
+        key, _, value = option.partition("=")
+        if key == "loop" and value:
+            raise OSError(
+                errno.EOPNOTSUPP, f"the mount option {option!r} is not supported: 'loop' takes a free one"
+            )
+        if key in maps:
+            maps[key] = value
+        elif option in _FLAGS:
             sets, clears = _FLAGS[option]
             flags = flags & ~clears | sets
             cleared = cleared & ~sets | clears
         elif option in _PROPAGATION:
             propagation = _PROPAGATION[option]
-        elif option:
+        elif option and option != "loop":
             data.append(option)
-    return MountOptions(flags, cleared, propagation, tuple(data))
+    return MountOptions(flags, cleared, propagation, tuple(data), loop="loop" in words, **maps)

@@ -11,10 +11,13 @@ import errno
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from shim.linux import mount_options, mountinfo
+from shim.linux.idmap import idmapped_lowerdirs, map_mount, mapping
+from shim.linux.loop import attach_loop
 from shim.linux.mount_api import (
     MNT_DETACH,
     MS_BIND,
@@ -22,6 +25,7 @@ from shim.linux.mount_api import (
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
+    MS_REC,
     MS_REMOUNT,
     UMOUNT_NOFOLLOW,
     mount,
@@ -66,6 +70,29 @@ def _remount_bind(target: str, options: MountOptions) -> None:
 
 
 def _mount_file_system(entry: Mount, target_fd: int, options: MountOptions) -> None:
+    if not options.loop:
+        _mount_source(entry, target_fd, options)
+        return
+    path, device = attach_loop(entry.source, read_only=bool(options.flags & MS_RDONLY))
+    with device:  # the mount keeps it from here on
+        _mount_source(entry._replace(source=path), target_fd, options)
+
+
+def _mount_idmapped(entry: Mount, target_fd: int, target: str, options: MountOptions) -> None:
+    with mapping(options.uidmap, options.gidmap) as userns:
+        if entry.type == "overlay":
+            with idmapped_lowerdirs(options.data, userns) as data:
+                _mount_file_system(entry, target_fd, replace(options, data=tuple(data)))
+            return
+        _mount_file_system(entry, target_fd, options)
+        try:
+            map_mount(target, target_fd, userns, recursive=bool(options.flags & MS_REC))
+        except OSError:
+            umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW)
+            raise
+
+
+def _mount_source(entry: Mount, target_fd: int, options: MountOptions) -> None:
     data = ",".join(options.data)
     if len(os.fsencode(data)) < os.sysconf("SC_PAGE_SIZE"):
         mount(entry.source, f"/proc/self/fd/{target_fd}", entry.type, options.flags, data)
@@ -90,7 +117,10 @@ def _mount_one(entry: Mount, rootfs: str, undo: ExitStack) -> None:
     with open_in_root(rootfs, entry.target or ".", os.O_PATH) as fd:
         # Resolved once: both the mount and its undoing mean this place, whatever happens to links on the way.
         target = str(Path(f"/proc/self/fd/{fd.fileno()}").readlink())
-        _mount_file_system(entry, fd.fileno(), options)
+        if options.uidmap or options.gidmap:
+            _mount_idmapped(entry, fd.fileno(), target, options)
+        else:
+            _mount_file_system(entry, fd.fileno(), options)
     if not options.flags & MS_REMOUNT:
         undo.callback(umount2, target, MNT_DETACH | UMOUNT_NOFOLLOW)
     _adjust(target, options)

@@ -20,16 +20,17 @@ from shim.linux.mount_options import MountOptions, parse
         (["private", "rslave"], MountOptions(propagation=api.MS_SLAVE | api.MS_REC)),
         (["size=64m", "", "mode=755"], MountOptions(data=("size=64m", "mode=755"))),
         (["lowerdir=/a:/b", "loopback"], MountOptions(data=("lowerdir=/a:/b", "loopback"))),
+        (["ro", "loop"], MountOptions(flags=api.MS_RDONLY, loop=True)),
+        (["uidmap=0:1:2", "gidmap=0:3:4"], MountOptions(uidmap="0:1:2", gidmap="0:3:4")),
     ],
 )
 def test_words(options, expected):
     assert parse(options) == expected
 
 
-@pytest.mark.parametrize("option", ["loop", "loop=/dev/loop3", "uidmap=0:1:2", "gidmap=0:1:2"])
-def test_what_cannot_be_honoured_is_refused(option):
-    with pytest.raises(OSError, match=f"the mount option '{option}' is not supported") as caught:
-        parse(["ro", option])
+def test_what_cannot_be_honoured_is_refused():
+    with pytest.raises(OSError, match="the mount option 'loop=/dev/loop3' is not supported") as caught:
+        parse(["ro", "loop=/dev/loop3"])
     assert caught.value.errno == errno.EOPNOTSUPP
 
 

@@ -171,7 +171,11 @@ def test_a_link_in_the_root_does_not_lead_out(tree):
         (Mount("nosuchfs", "x", ""), "cannot mount nosuchfs x: No such device"),
         (Mount("bind", "/no/such/source", "", ("bind",)), "cannot mount bind /no/such/source: No such file"),
         (Mount("tmpfs", "tmpfs", "", ("size=banana",)), "cannot mount tmpfs tmpfs: Invalid argument"),
-        (Mount("ext4", "/img", "", ("loop",)), "the mount option 'loop' is not supported"),
+        (Mount("ext4", "/no/image", "", ("loop",)), "cannot mount ext4 /no/image: No such file"),
+        (Mount("ext4", "/dev/null", "", ("loop",)), "cannot mount ext4 /dev/null: Invalid argument"),
+        (Mount("tmpfs", "x", "", ("uidmap=0:1:2",)), "needs both uidmap= and gidmap="),
+        (Mount("tmpfs", "x", "", ("uidmap=0:1", "gidmap=0:1:1")), "'0:1' is not inside:outside:size"),
+        (Mount("tmpfs", "x", "", ("uidmap=0:1:0", "gidmap=0:1:1")), "refuses the id map '0 1 0': Invalid"),
         (Mount("fuse.sshfs", "x", ""), "the mount type 'fuse.sshfs' is not supported"),
     ],
 )

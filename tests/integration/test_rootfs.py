@@ -1,0 +1,60 @@
+"""Root filesystems that Create mounts: of an image file, and with other owners than on disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import bed
+from support.shims import raises
+
+from shim.errors import InvalidArgument
+
+pytestmark = pytest.mark.root
+
+SCRIPT = ["sh", "-c", "stat -c %u:%g /bin/busybox; echo new > /new && cat /new"]
+WRITABLE = {"path": "rootfs", "readonly": False}
+
+
+def loop_devices():
+    return {file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file")}
+
+
+def output_of(shim, mount):
+    streams = shim.streams(stderr=True)
+    container = shim.running(shim.make_bundle(SCRIPT, root=WRITABLE), streams=streams, rootfs=[mount])
+    container.wait()
+    container.delete()
+    assert not os.path.ismount(container.bundle / "rootfs")
+    return (streams.read() + streams.read("stderr")).decode()
+
+
+def test_an_image_file(shim, tmp_path):
+    image = tmp_path / "image"
+    image.touch()
+    os.truncate(image, 8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-d", bed.rootfs(), image], check=True)
+    before = loop_devices()
+    mount = {"type": "ext4", "source": str(image), "options": ["loop"]}
+    assert output_of(shim, mount) == "0:0\nnew\n"
+    mount["options"].append("ro")
+    assert "Read-only file system" in output_of(shim, mount)
+    bed.until(lambda: loop_devices() == before, "a loop device is still in use")
+
+
+def test_an_overlay_with_other_owners(shim, tmp_path):
+    upper, work = tmp_path / "upper", tmp_path / "work"
+    upper.mkdir()
+    work.mkdir()
+    options = [f"lowerdir={bed.rootfs()}", f"upperdir={upper}", f"workdir={work}"]
+    options += ["uidmap=0:1000:65536", "gidmap=0:2000:65536"]
+    assert output_of(shim, {"type": "overlay", "source": "overlay", "options": options}) == "1000:2000\nnew\n"
+
+
+def test_a_map_that_is_none(shim):
+    options = ["rbind", "uidmap=0", "gidmap=0:0:1"]
+    mount = {"type": "bind", "source": str(bed.rootfs()), "options": options}
+    with raises(InvalidArgument, "cannot mount bind", "'0' is not inside:outside:size"):
+        shim.container(rootfs=[mount])
