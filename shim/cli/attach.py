@@ -8,7 +8,7 @@ import click
 
 from shim.cli import exit_codes, options
 from shim.cli.foreground import End
-from shim.cli.session import attached, conclude, connect_terminal
+from shim.cli.session import attached, connect_terminal
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 
@@ -55,5 +55,4 @@ def command(
         outcome = session.run()
         if exec_id and outcome.end is End.EXITED:
             session.forget_exec()
-            return outcome.status
-        return conclude(container, session.task, outcome)
+        return session.conclude(outcome)

@@ -11,7 +11,7 @@ import click
 from shim.cli import bundle, exit_codes, options, output
 from shim.cli.fifos import Fifos
 from shim.cli.foreground import End
-from shim.cli.session import Session, conclude, connect_terminal, exec_directory
+from shim.cli.session import Session, connect_terminal, exec_directory
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 from shim.cli.task_client import Streams, Task
@@ -69,13 +69,23 @@ def command(
         process = oci_process.derive(
             bundle.read(container.directory).process, args, terminal=terminal, **changes
         )
-        exec_id = f"exec-{os.urandom(3).hex()}"
+        exec_id = f"exec-{os.urandom(4).hex()}"
         if detach:
             _forget_ended(container, task)
             pid = _start_detached(task, exec_id, process)
             output.announce(exec_id, pid, as_json=as_json)
             return 0
-        return _run(container, task, exec_id, process, detach_keys, interactive=interactive)
+        session = Session(
+            container,
+            task,
+            None,
+            terminal=terminal,
+            exec_id=exec_id,
+            detach_keys=detach_keys,
+            finish=lambda: task.begin_delete(exec_id),
+            sigpipe=True,
+        )
+        return _run(session, process, interactive=interactive or terminal)
 
 
 def _start_detached(task: Task, exec_id: str, process: dict[str, Any]) -> int:
@@ -99,44 +109,23 @@ def _forget_ended(container: Container, task: Task) -> None:
             task.delete(exec_id)
 
 
-def _run(
-    container: Container,
-    task: Task,
-    exec_id: str,
-    process: dict[str, Any],
-    detach_keys: bytes,
-    *,
-    interactive: bool,
-) -> int:
-    terminal = process["terminal"]
-    with Signals() as signals, ExitStack() as stack:
-        names = [*(["stdin"] if interactive or terminal else []), "stdout", *([] if terminal else ["stderr"])]
-        fifos = Fifos.make(exec_directory(container, exec_id), tuple(names))
-        undo = stack.enter_context(ExitStack())
-        undo.callback(fifos.remove)
-        opened = fifos.open(stdin=True)
-        stack.callback(opened.close)
-        session = Session(
-            container,
-            task,
-            opened,
-            terminal,
-            exec_id=exec_id,
-            signals=signals,
-            detach_keys=detach_keys,
-            finish=lambda: task.begin_delete(exec_id),
-            sigpipe=True,
-        )
-        streams = Streams(*(fifos.path(name) for name in ("stdin", "stdout", "stderr")))
-        task.exec(exec_id, process, streams, terminal=terminal)
+def _run(session: Session, process: dict[str, Any], *, interactive: bool) -> int:
+    """The exit code of the exec, of which nothing is left unless the user has detached from it."""
+    task, exec_id = session.task, session.exec_id
+    names = [*(["stdin"] if interactive else []), "stdout", *([] if session.terminal else ["stderr"])]
+    with Signals() as session.signals, ExitStack() as close, ExitStack() as undo:
+        fifos = Fifos.make(exec_directory(session.container, exec_id), tuple(names))
         undo.callback(session.forget_exec)
-        if terminal:
+        session.fifos = fifos.open(stdin=interactive)
+        close.callback(session.fifos.close)
+        streams = Streams(fifos.path("stdin"), fifos.path("stdout"), fifos.path("stderr"))
+        task.exec(exec_id, process, streams, terminal=session.terminal)
+        if session.terminal:
             connect_terminal(task, exec_id)
-        with signals.interruptible():
+        with session.signals.interruptible():
             task.start(exec_id)
-        opened.shim_is_connected()
+        session.fifos.shim_is_connected()
         outcome = session.run()
         if outcome.end is End.DETACHED:
             undo.pop_all()
-            return conclude(container, task, outcome)
-        return outcome.status
+        return session.conclude(outcome)

@@ -11,7 +11,7 @@ from shim.cli import exit_codes, options, output, removal
 from shim.cli.foreground import End
 from shim.cli.launch import Request, launched
 from shim.cli.launch_options import LaunchOptions, launch_options
-from shim.cli.session import Session, conclude, connect_terminal, warn_about_end
+from shim.cli.session import Session, connect_terminal
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 from shim.errors import ShimError
@@ -69,11 +69,7 @@ def command(
                 detach_keys=detach_keys,
                 finish=made.task.begin_delete if remove else None,
             )
-            return (
-                _run_and_remove(made, session)
-                if remove
-                else conclude(made.container, made.task, session.run())
-            )
+            return _run_and_remove(made, session) if remove else session.conclude(session.run())
 
 
 def _run_and_remove(made: Launched, session: Session) -> int:
@@ -84,10 +80,12 @@ def _run_and_remove(made: Launched, session: Session) -> int:
             removal.remove(made.container, force=True)
         raise
     if outcome.end is End.DETACHED:
-        return conclude(made.container, made.task, outcome)
+        code = session.conclude(outcome)
+        output.warn(f"it is not removed at its end any more; to do that: ocishim delete {made.record.id}")
+        return code
     if outcome.end is End.UNREAD:
         removal.stop([made.task], _STOP_S)
     else:
-        warn_about_end(made.record.id, made.task)
+        session.warn_about_end()
     removal.remove(made.container, force=False)
     return exit_codes.PIPE_CLOSED if outcome.end is End.UNREAD else outcome.status

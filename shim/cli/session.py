@@ -7,6 +7,7 @@ process that they leave; the loop is one.
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from shim.cli.streams import Output
     from shim.cli.task_client import Pending, Task
 
-__all__ = ["Session", "attached", "conclude", "connect_terminal", "exec_directory", "warn_about_end"]
+__all__ = ["Session", "attached", "connect_terminal", "exec_directory"]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_KILLED_S = 10.0
 
 
 def exec_directory(container: Container, exec_id: str) -> Path:
@@ -72,7 +74,9 @@ def attached(
 def connect_terminal(task: Task, exec_id: str = "") -> None:
     """The process's terminal has, or will have, the size of ours; nothing happens where we have none."""
     if terminal := Terminal.find():
-        task.begin_resize(terminal.size(), exec_id).result()
+        # A process that has ended has no use for it.
+        with suppress(FailedPrecondition):
+            task.begin_resize(terminal.size(), exec_id).result()
 
 
 @dataclass(slots=True)
@@ -125,10 +129,50 @@ class Session:
                 return Outcome(End.EXITED, ended.status)
 
     def forget_exec(self) -> None:
-        """Nothing is left of the exec, in the shim or on disk. Idempotent, and silent: its exit is what counts."""
+        """Nothing is left of the exec, in the shim or on disk; one that runs is killed. Idempotent, and silent."""
         with suppress(ShimError):
-            self.task.delete(self.exec_id)
+            self._delete_exec()
         Fifos(exec_directory(self.container, self.exec_id)).remove()
+
+    def _delete_exec(self) -> None:
+        try:
+            self.task.delete(self.exec_id)
+        except FailedPrecondition:
+            wait = self.task.begin_wait(self.exec_id, _KILLED_S)
+            self.task.kill(signal.SIGKILL, self.exec_id)
+            wait.result()
+            self.task.delete(self.exec_id)
+
+    def conclude(self, outcome: Outcome) -> int:
+        """The exit code for an outcome after which the process is left as it is; says what the user should know."""
+        if outcome.end is End.EXITED:
+            if not self.exec_id:
+                self.warn_about_end()
+            return outcome.status
+        name = self.container.id
+        what, where = f"container {name}", name
+        if self.exec_id:
+            what, where = f"exec {self.exec_id} of container {name}", f"--exec {self.exec_id} {name}"
+        if outcome.end is End.DETACHED:
+            click.echo(err=True)  # the cursor is where the process left it
+            output.warn(f"detached from {what}, which goes on; to come back: ocishim attach {where}")
+            return 0
+        output.warn(f"nobody reads the output any more; {what} goes on, to see it: ocishim attach {where}")
+        return exit_codes.PIPE_CLOSED
+
+    def warn_about_end(self) -> None:
+        """A line on stderr each, if the container ended for want of memory, and if output of it was lost."""
+        try:
+            about = self.task.inspect()
+        except ShimError:
+            return
+        name = self.container.id
+        if about["oom_killed"]:
+            limit = about["limits"].get("memory", {}).get("limit")
+            bound = f" (limit {output.size(limit)})" if limit else ""
+            output.warn(f"container {name} was killed: out of memory{bound}")
+        if lost := about["dropped_bytes"]:
+            output.warn(f"container {name}: {lost} bytes of output are lost, nobody took them in time")
 
     def _outputs(self) -> list[Output]:
         if self.log_file:
@@ -153,31 +197,3 @@ class Session:
         except ShimError:
             return True
         return all(stream["ended"] for stream in streams if not stream["name"].endswith(" stdin"))
-
-
-def conclude(container: Container, task: Task, outcome: Outcome) -> int:
-    """The exit code for an outcome of a container that stays as it is; says what the user should know."""
-    if outcome.end is End.EXITED:
-        warn_about_end(container.id, task)
-        return outcome.status
-    how = f"ocishim attach {container.id}"
-    if outcome.end is End.DETACHED:
-        click.echo(err=True)  # the cursor is where the container left it
-        output.warn(f"detached from container {container.id}, which goes on; to come back: {how}")
-        return 0
-    output.warn(f"nobody reads the output any more; container {container.id} goes on, to see it: {how}")
-    return exit_codes.PIPE_CLOSED
-
-
-def warn_about_end(container_id: str, task: Task) -> None:
-    """A line on stderr each, if it ended for want of memory, and if output of it was lost."""
-    try:
-        about = task.inspect()
-    except ShimError:
-        return
-    if about["oom_killed"]:
-        limit = about["limits"].get("memory", {}).get("limit")
-        bound = f" (limit {output.size(limit)})" if limit else ""
-        output.warn(f"container {container_id} was killed: out of memory{bound}")
-    if lost := about["dropped_bytes"]:
-        output.warn(f"container {container_id}: {lost} bytes of output are lost, nobody took them in time")

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import click
 
 from shim.cli import exit_codes, options
-from shim.cli.session import attached, conclude, connect_terminal
+from shim.cli.session import attached, connect_terminal
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
 
@@ -36,4 +36,4 @@ def command(settings: Settings, /, container_id: str, *, attach: bool, detach_ke
             connect_terminal(session.task)
         with signals.interruptible():
             session.task.start()
-        return conclude(container, session.task, session.run())
+        return session.conclude(session.run())

@@ -86,7 +86,9 @@ def _parse_variable(text: str) -> str:
     name, separator, _ = text.partition("=")
     if not name:
         raise InvalidArgument(f"{text!r} is no variable; use NAME=value, or NAME for the value it has here")
-    return text if separator else f"{name}={os.environ.get(name, '')}"
+    if not separator and name not in os.environ:
+        raise InvalidArgument(f"{name} is not set here; use {name}=value")
+    return text if separator else f"{name}={os.environ[name]}"
 
 
 def _parse_runtime(text: str) -> str:

@@ -51,6 +51,8 @@ def test_help_lists_every_verb_and_the_exit_codes(capsys):
         (["kill", "--all", "--exec", "e", "c1"], "--all and --exec exclude each other"),
         (["exec", "-d", "-i", "c1", "sh"], "leave out -i"),
         (["exec", "-u", "nobody", "c1", "sh"], "user 'nobody' is not a numeric uid"),
+        (["exec", "-e", "NOT_SET_ANYWHERE", "c1", "sh"], "NOT_SET_ANYWHERE is not set here"),
+        (["exec", "-e", "=x", "c1", "sh"], "'=x' is no variable"),
         (["run", "--memory", "much", "b"], "memory size 'much'"),
         (["run", "--cpus", "1", "--cpu-nanos", "1", "b"], "give one"),
         (["update", "c1"], "no limit is given"),

@@ -79,6 +79,16 @@ def test_a_reader_that_goes_away_ends_it_as_it_would_end_a_local_process(program
     _nothing_is_left_of_execs(ocishim)
 
 
+def test_a_full_disk_on_our_side_ends_it(program, ocishim, box):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [*program, "exec", box, "yes"], stdout=full, stderr=-1, text=True, check=False
+        )
+    assert result.returncode == 125
+    assert result.stderr == "ocishim: stdout cannot be written: No space left on device\n"
+    _nothing_is_left_of_execs(ocishim)
+
+
 def test_detached_ones_have_an_id_to_wait_for_and_to_signal(ocishim, box):
     exec_id = ocishim("exec", "-d", box, "sleep", "1000").out.strip()
     found = json.loads(ocishim("ps", "--json", box).out)

@@ -109,9 +109,14 @@ def test_an_exec_on_a_terminal(program, bundle, ocishim):
     person.sees(PROMPT)
     person.types("stty size\r")
     person.sees("30 100")
+    person.types("\x10\x11")
+    again = person.sees(r"to come back: ocishim (attach --exec exec-\w+ c1)")[1]
+    assert person.ends() == 0
+    person = Person(program, *again.split())
     person.types("tty; exit 5\r")
     person.sees("/dev/pts/")
     assert person.ends() == 5
+    assert list((ocishim.state_root / "containers" / "c1" / "exec").iterdir()) == []
     assert ocishim("delete", "--force", "c1").code == 0
 
 
