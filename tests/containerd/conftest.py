@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,6 +60,12 @@ def own_daemon(leaks: None, tmp_path: Path) -> Iterator[Containerd]:
     """For one test, which may kill it and start it again."""
     with running(tmp_path, Containerd) as containerd:
         yield containerd
+
+
+@pytest.fixture
+def run_daemon() -> Callable[[Path, type[Daemon]], AbstractContextManager[Daemon]]:
+    """``with run_daemon(disk, kind) as daemon``, for a kind of daemon that one test alone has."""
+    return running
 
 
 @pytest.fixture

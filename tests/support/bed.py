@@ -8,6 +8,7 @@ skip into a failure where ``CI=true``.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -77,6 +78,16 @@ def has_criu() -> bool:
         done = subprocess.run(dump, capture_output=True, check=False)
         sleeper.kill()
     return done.returncode == 0
+
+
+@cache
+def has_docker() -> bool:
+    """Whether there is a Docker that runs containers with any shim, as those since 23 do."""
+    if not (is_root() and shutil.which("dockerd") and shutil.which("docker")):
+        return False
+    version = subprocess.run(["dockerd", "--version"], stdout=subprocess.PIPE, check=True, text=True).stdout
+    found = re.search(r"version (\d+)\.", version)
+    return found is not None and int(found[1]) >= 23
 
 
 @cache
