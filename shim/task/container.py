@@ -342,6 +342,9 @@ class Container:
 
     async def _delete_init(self) -> None:
         self.init.machine.check("delete")
+        if self.init.state is State.STOPPED and not self.driver.waits_by_command:
+            # Runtimes give up after a moment on a group in which something lives.
+            await self.group.clear()
         await self.init.delete()
         for process in list(self.execs.values()):
             await process.io.close()

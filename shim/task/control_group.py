@@ -9,6 +9,7 @@ Two cases, decided once from the host and the configuration:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -21,7 +22,7 @@ from shim.cgroup.group import Group, clean_path
 from shim.cgroup.legacy_stats import Stats as LegacyStats
 from shim.cgroup.limits import controllers_of, plan
 from shim.cgroup.stats import Stats
-from shim.errors import NotFound
+from shim.errors import DeadlineExceeded, NotFound
 from shim.oci.spec import with_cgroups_path, with_devices_only
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 _DEFAULT_PARENT = "/ocishim"
 _DEFAULT_STATE_ROOT = "/run/ocishim"
 _REMOVE_S = 10.0
+_LOOK_AGAIN_S = 0.01
 
 Statistics: TypeAlias = Stats | LegacyStats
 
@@ -158,6 +160,26 @@ class ControlGroup:
         if self._group is None:
             raise NotFound(f"cgroup of container {self._id} does not exist")
         return self._group.stats()
+
+    async def clear(self) -> None:
+        """No process is in it any more; what was left is killed.
+
+        Raises:
+            DeadlineExceeded: something does not die.
+        """
+        if not (left := self.pids()):
+            return
+        _log.warning("container %s has ended and left processes %s; killing them", self._id, left[:10])
+        self.kill_all(signal.SIGKILL)
+        try:
+            async with asyncio.timeout(_REMOVE_S):
+                # A v1 group tells nobody that it is empty.
+                while self.pids():  # noqa: ASYNC110 - see above
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"processes {self.pids()[:10]} of container {self._id} do not die"
+            ) from None
 
     async def remove(self) -> None:
         """The group is gone, if it was ours; what still ran in it is killed.
