@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from shim.errors import InvalidArgument
 pytestmark = pytest.mark.root
 
 SCRIPT = ["sh", "-c", "stat -c %u:%g /bin/busybox; echo new > /new && cat /new"]
+OUTSIDE = 100000
 WRITABLE = {"path": "rootfs", "readonly": False}
 
 
@@ -58,3 +60,30 @@ def test_a_map_that_is_none(shim):
     mount = {"type": "bind", "source": str(bed.rootfs()), "options": options}
     with raises(InvalidArgument, "cannot mount bind", "'0' is not inside:outside:size"):
         shim.container(rootfs=[mount])
+
+
+def test_a_user_namespace(shim, tmp_path, state_root):
+    """As Kubernetes' pods have it: the container's root is nobody outside, and owns its files all the same."""
+    upper, work = tmp_path / "upper", tmp_path / "work"
+    for folder in (upper, work):
+        folder.mkdir()
+        os.chown(folder, OUTSIDE, OUTSIDE)
+    options = [f"lowerdir={bed.rootfs()}", f"upperdir={upper}", f"workdir={work}"]
+    options += [f"uidmap=0:{OUTSIDE}:65536", f"gidmap=0:{OUTSIDE}:65536"]
+    config = json.loads((shim.make_bundle(SCRIPT, root=WRITABLE) / "config.json").read_text())
+    ids = [{"containerID": 0, "hostID": OUTSIDE, "size": 65536}]
+    config["linux"] |= {"uidMappings": ids, "gidMappings": ids}
+    config["linux"]["namespaces"].append({"type": "user"})
+    (state_root / "config.json").write_text(json.dumps(config))
+    # The container's root has to get to its rootfs.
+    state_root.chmod(0o711)
+    streams = shim.streams(stderr=True)
+    mount = {"type": "overlay", "source": "overlay", "options": options}
+    owner = {"io_uid": OUTSIDE, "io_gid": OUTSIDE}
+    container = shim.container(state_root, streams=streams, rootfs=[mount], **owner)
+    assert Path(f"/proc/{container.pid}/uid_map").read_text().split() == ["0", str(OUTSIDE), "65536"]
+    container.start()
+    assert container.wait() == 0, streams.read("stderr")
+    container.delete()
+    assert streams.read() == b"0:0\nnew\n"
+    assert (upper / "new").stat().st_uid == OUTSIDE
