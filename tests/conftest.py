@@ -36,6 +36,7 @@ _ELSEWHERE = {
 }
 
 
+@pytest.hookimpl(trylast=True)  # after -m and -k: what they have left out needs no probing
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not bed.is_root():
         for item in items:
