@@ -74,12 +74,11 @@ def live(client: Connection, name: str, bundle: str, until_s: float) -> None:
 
 
 def take_away(shim) -> None:
-    """As containerd does with what it finds: until the shim knows nothing of it any more."""
-    deadline = time.monotonic() + 30
-    while names := shim.inspect()["containers"]:
-        assert time.monotonic() < deadline, names
-        for name in names:
+    """As containerd does with what it finds: until the shim has nothing any more, nor is making anything."""
+    deadline = time.monotonic() + 60
+    while (about := shim.inspect())["containers"] or about["children"]:
+        assert time.monotonic() < deadline, about
+        for name in about["containers"]:
             for method, fields in (("Kill", {"signal": 9}), ("Wait", {}), ("Delete", {})):
                 with contextlib.suppress(ShimError):
                     shim.call(method, id=name, **fields)
-    until(lambda: shim.inspect()["children"] == 0, "the end of all children")

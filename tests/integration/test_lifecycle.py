@@ -150,8 +150,8 @@ def own_bundle(shim, args: list[str]) -> Path:
     """A bundle where the command line has them, which the shim may remove."""
     made = shim.make_bundle(args)
     bundle = shim.process.root / "containers" / "own"
-    bundle.mkdir(parents=True)
-    return made.rename(bundle)
+    bundle.parent.mkdir(exist_ok=True)
+    return Path(shutil.move(made, bundle))
 
 
 def test_auto_remove(shim, runtime):
