@@ -11,7 +11,7 @@ import os
 import tomllib
 import types
 import typing
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shim.errors import InvalidArgument, NotFound
@@ -132,13 +132,3 @@ def load(path: str | None = None) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"configuration file {file} cannot be read: {error}") from error
     return overlay(Config(), body, str(file))
-
-
-def changed_fields(config: Config) -> dict[str, object]:
-    """The fields that differ from the defaults, ready to be written as TOML."""
-    default = Config()
-    return {
-        f.name: getattr(config, f.name)
-        for f in fields(config)
-        if getattr(config, f.name) != getattr(default, f.name)
-    }
