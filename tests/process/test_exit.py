@@ -3,20 +3,23 @@ import signal
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shim.process import Exit
 
+# On a busy machine everything is slow.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-@settings(deadline=None)
+
+@untimed
 @given(st.integers(0, 255))
 def test_a_code_is_the_status(code):
     ended = Exit.from_wait_status(code << 8)
     assert (ended.status, ended.signal) == (code, None)
 
 
-@settings(deadline=None)
+@untimed
 @given(st.integers(1, signal.NSIG - 1), st.booleans())
 def test_a_signal_is_128_and_its_number(number, core_dumped):
     ended = Exit.from_wait_status(number | 0x80 * core_dumped)

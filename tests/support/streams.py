@@ -29,8 +29,10 @@ class Rig:
         self.children: list[Child] = []
 
     def io(self, streams: Streams, *, name: str = "box", **settings: object) -> ProcessIO:
-        known = {"container_id": "box", "namespace": "tests", "console_parent": str(self.consoles)}
-        io = ProcessIO(name, streams, IOSettings(**known | settings), self.copier, self.reaper)
+        # Long enough for any machine; a test that wants to see the end of its patience says so.
+        known = {"namespace": "tests", "drain_timeout_s": 20.0, "console_parent": str(self.consoles)}
+        own = IOSettings(container_id="box", **known | settings)
+        io = ProcessIO(name, streams, own, self.copier, self.reaper)
         self.made.append(io)
         return io
 
