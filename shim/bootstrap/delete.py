@@ -13,6 +13,7 @@ from shim.cgroup.hierarchy import detect
 from shim.process import Reaper
 from shim.task.bundle import Bundle
 from shim.task.remains import clear
+from shim.task.sandbox import clear_sandbox
 
 if TYPE_CHECKING:
     from shim.task.remains import Remains
@@ -33,6 +34,8 @@ async def _delete(bundle: Bundle) -> Remains:
     reaper = Reaper()
     reaper.start()
     try:
-        return await clear(bundle, reaper, detect())
+        hierarchy = detect()
+        await clear_sandbox(bundle, reaper, hierarchy)
+        return await clear(bundle, reaper, hierarchy)
     finally:
         reaper.stop()

@@ -1,6 +1,6 @@
 """The life of a shim process: serve until there is nothing left to do, then leave nothing behind.
 
-It ends after Shutdown once it has no containers, or on its own when nobody is connected and it has none for
+It ends after Shutdown once it has no containers and no sandbox, or on its own when nobody is connected and it has none for
 ``idle_timeout`` (a client may have died between starting it and Create), or on SIGTERM and SIGINT when it has none.
 A shim with containers takes no notice of SIGTERM: they would go on without anybody who knows how they end.
 """
@@ -19,7 +19,14 @@ from shim.cgroup.events import OomWatcher
 from shim.cgroup.hierarchy import detect
 from shim.linux.prctl import create_core_scheduling, set_name
 from shim.process import Reaper
-from shim.service import Containers, Publisher, ShimService, TaskService
+from shim.service import (
+    Containers,
+    Publisher,
+    Sandboxes,
+    SandboxService,
+    ShimService,
+    TaskService,
+)
 from shim.task import Workshop
 from shim.transport.server import Server
 
@@ -73,9 +80,13 @@ class _Shim:
         self._shop = Workshop(
             namespace, config, self._reaper, hierarchy, watcher, publish=self._publisher.publish
         )
-        self._containers = Containers(self._shop, self._done.set)
+        self._containers = Containers(
+            self._shop, on_empty=self._end_if_empty, on_change=self._containers_changed
+        )
+        self._sandboxes = Sandboxes(self._shop, self._containers)
         services = {
             **TaskService(self._containers, config).services(),
+            **SandboxService(self._sandboxes).services(),
             **ShimService(self._containers, self._reaper, lambda: self._server.connections).services(),
         }
         self._server = Server(services, on_idle=self._idle)
@@ -97,9 +108,25 @@ class _Shim:
         self._shop.close()
         self._reaper.stop()
 
+    def _containers_changed(self) -> None:
+        self._sandboxes.remember()
+
+    @property
+    def _empty(self) -> bool:
+        return not len(self._containers) and not len(self._sandboxes)
+
+    def _end_if_empty(self) -> None:
+        if self._empty:
+            self._done.set()
+
     def _asked_to_end(self, number: int) -> None:
-        if len(self._containers):
-            _log.warning("signal %d ignored: %d containers are left", number, len(self._containers))
+        if not self._empty:
+            _log.warning(
+                "signal %d ignored: %d containers and %d sandboxes are left",
+                number,
+                len(self._containers),
+                len(self._sandboxes),
+            )
         else:
             self._done.set()
 
@@ -110,6 +137,6 @@ class _Shim:
         self._idle_timer = loop.call_later(self._config.idle_timeout, self._end_if_useless)
 
     def _end_if_useless(self) -> None:
-        if not len(self._containers) and self._server.idle:
+        if self._empty and self._server.idle:
             _log.info("nobody is connected and there are no containers: the shim ends")
             self._done.set()

@@ -6,17 +6,18 @@ groups are ours to write.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TypeAlias
 
 from shim.cgroup.group import Group
 from shim.cgroup.hierarchy import membership_of
 from shim.cgroup.legacy import LegacyGroup, own_to
-from shim.errors import FailedPrecondition
+from shim.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
     from shim.cgroup.hierarchy import Hierarchy
 
-__all__ = ["Accounting", "group_of"]
+__all__ = ["Accounting", "group_at", "group_of"]
 
 
 Accounting: TypeAlias = Group | LegacyGroup
@@ -42,3 +43,21 @@ def group_of(pid: int, hierarchy: Hierarchy) -> Accounting | None:
     except FailedPrecondition:
         return None
     return Group(hierarchy.unified, directory[len(hierarchy.unified.mount_point) :])
+
+
+def group_at(path: str, hierarchy: Hierarchy) -> Accounting:
+    """The group ``path``, counted from the top, whoever made it.
+
+    Raises:
+        NotFound: there is none.
+        ShimError: it cannot be looked into.
+    """
+    if hierarchy.mode == "unified" and hierarchy.unified is not None:
+        if not (group := Group(hierarchy.unified, path)).exists():
+            raise NotFound(f"cgroup {path} does not exist")
+        return group
+    directories = {name: mount.directory(path) for name, mount in hierarchy.legacy.items()}
+    found = {name: directory for name, directory in directories.items() if os.path.isdir(directory)}
+    if not found:
+        raise NotFound(f"cgroup {path} does not exist")
+    return LegacyGroup(found)

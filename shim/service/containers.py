@@ -27,13 +27,19 @@ _log = logging.getLogger(__name__)
 
 
 class Containers:
-    """``on_empty`` is called when the last container is gone after a Shutdown was asked for."""
+    """``on_empty`` is called when there are no containers, now or later, after a Shutdown was asked for.
 
-    def __init__(self, shop: Workshop, on_empty: Callable[[], None]) -> None:
+    ``on_change`` is called before a container is made and after one is gone.
+    """
+
+    def __init__(
+        self, shop: Workshop, on_empty: Callable[[], None], on_change: Callable[[], None] = lambda: None
+    ) -> None:
         self._shop = shop
         self._on_empty = on_empty
+        self._on_change = on_change
         self._by_id: dict[str, Container] = {}
-        self._creating: set[str] = set()
+        self._creating: dict[str, str] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._shutdown_asked = False
 
@@ -57,6 +63,10 @@ class Containers:
         """The container of that id, if there is one."""
         return self._by_id.get(container_id)
 
+    def bundles(self) -> set[str]:
+        """The bundles of all containers, also of those that are just being made."""
+        return {str(container.bundle.path) for container in self} | set(self._creating.values())
+
     async def create(self, request: CreateRequest) -> Container:
         """A new container.
 
@@ -66,12 +76,13 @@ class Containers:
         """
         if request.id in self._by_id or request.id in self._creating:
             raise AlreadyExists(f"container {request.id}")
-        self._creating.add(request.id)
+        self._creating[request.id] = request.bundle
         try:
+            self._on_change()
             container = await Container.create(self._shop, request)
             self._by_id[request.id] = container
         finally:
-            self._creating.discard(request.id)
+            del self._creating[request.id]
             self._check_empty()
         if request.config.auto_remove:
             removal = asyncio.create_task(self._remove_at_end(container))
@@ -84,6 +95,7 @@ class Containers:
         # By then the id may be another one's.
         if self._by_id.get(container.id) is container:
             del self._by_id[container.id]
+        self._on_change()
         self._check_empty()
 
     def ask_shutdown(self) -> None:

@@ -32,7 +32,7 @@ from support.mounts import mount_points, unmount_below
 
 from shim.bootstrap.start import start_shim
 from shim.errors import ShimError
-from shim.proto import ocishim_pb2, task_types_pb2, task_v2_pb2, task_v3_pb2
+from shim.proto import ocishim_pb2, sandbox_pb2, task_types_pb2, task_v2_pb2, task_v3_pb2
 from shim.proto.runtime_options_pb2 import Options
 from shim.transport.client import Client, PendingCall
 
@@ -43,6 +43,7 @@ RESOURCES_URL = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResource
 _SERVICES = {
     "v2": task_v2_pb2.DESCRIPTOR.services_by_name["Task"],
     "v3": task_v3_pb2.DESCRIPTOR.services_by_name["Task"],
+    "sandbox": sandbox_pb2.DESCRIPTOR.services_by_name["Sandbox"],
     "shim": ocishim_pb2.DESCRIPTOR.services_by_name["Shim"],
 }
 

@@ -1,0 +1,62 @@
+"""Make and enter namespaces, in a thread that nobody else uses.
+
+``unshare`` and ``setns`` change the calling thread alone (but for user namespaces, which need a process of one thread,
+and mount namespaces, which a thread can only have without sharing its directory with the others). A process that such a
+thread starts is in the thread's namespaces; ``apart`` gives it one that ends right after.
+
+Man pages: unshare(2), setns(2), namespaces(7).
+"""
+
+from __future__ import annotations
+
+from ctypes import c_int
+from threading import Thread
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from shim.linux.libc import bind, fail, get_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CLONE_NEWIPC", "CLONE_NEWNET", "CLONE_NEWPID", "CLONE_NEWUTS", "apart", "setns", "unshare"]
+
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+
+_T = TypeVar("_T")
+
+_unshare = bind("unshare", c_int)
+_setns = bind("setns", c_int, c_int)
+
+
+def unshare(flags: int) -> None:
+    """The thread has new namespaces; with CLONE_NEWPID, its next child is the first process of one."""
+    if _unshare(flags) < 0:
+        fail(get_errno())
+
+
+def setns(fd: int, nstype: int) -> None:
+    """The thread is in the namespace that ``fd`` (not owned) shows, if that is of ``nstype``."""
+    if _setns(fd, nstype) < 0:
+        fail(get_errno())
+
+
+def apart(function: Callable[[], _T]) -> _T:
+    """What ``function`` returns or raises in a thread of its own, which has ended then."""
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:  # noqa: BLE001 - raised again, in the thread that asked
+            errors.append(error)
+
+    thread = Thread(target=run, name="apart")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,118 @@
+"""A process that does nothing, in namespaces that others are to share: a pod's, where no pause image has to run.
+
+It is ``sleep``, started by a thread that has entered the namespaces; it costs some 200 KiB and outlives the shim if that
+is killed. As the first process of a pid namespace it is given the orphans there, and ignores their ends, so that the
+kernel reaps them; env(1) of coreutils makes it so (dash's ``trap '' CHLD`` does not).
+
+Man pages: namespaces(7), pid_namespaces(7), sigaction(2) on SIGCHLD and SIG_IGN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGKILL
+from typing import TYPE_CHECKING
+
+from shim import _native
+from shim.errors import InvalidArgument, from_os_error
+from shim.linux import namespaces
+from shim.linux.fd import OwnedFd
+from shim.linux.pidfd import pidfd_open, pidfd_send_signal
+from shim.process.reaper import which
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shim.process.child import Child
+    from shim.process.reaper import Reaper
+
+__all__ = ["Namespaces", "hold", "kill_holder", "start_time"]
+
+# An ignored signal stays ignored over exec.
+_ARGUMENTS = (b"--ignore-signal=CHLD", b"sleep", b"infinity")
+_ENVIRONMENT = (b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
+
+# The sysctls that are not the whole host's, by the namespace that has them; as runc has it.
+_OF_NETWORK = ("net.",)
+_OF_IPC = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """What is held. What is not asked for is the host's."""
+
+    network: str = ""
+    """The path of a network namespace, which exists."""
+    ipc: bool = False
+    pids: bool = False
+    uts: bool = False
+    hostname: str = ""
+    """In a uts namespace of their own."""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.sysctls:
+            own = (name.startswith(_OF_NETWORK) and self.network) or (name.startswith(_OF_IPC) and self.ipc)
+            if not own or "/" in name or ".." in name:
+                raise InvalidArgument(f"sysctl {name!r} is not one of the pod's own namespaces")
+
+
+async def hold(reaper: Reaper, wanted: Namespaces) -> Child:
+    """A child of ours holds new namespaces, and that of the network.
+
+    Raises:
+        NotFound: the network namespace does not exist.
+        ShimError: the kernel refuses.
+    """
+    program = which("env")
+    with reaper.window() as window:
+        try:
+            pid = await asyncio.to_thread(namespaces.apart, lambda: _start(wanted, program))
+        except OSError as error:
+            raise from_os_error(error, "the namespaces of the pod cannot be made") from error
+        return window.adopt(pid)
+
+
+def start_time(pid: int) -> int:
+    """When the process was started, in clock ticks since the boot; 0 when there is none of that pid."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(stat[stat.rindex(")") + 2 :].split()[19])
+
+
+def kill_holder(pid: int, started: int) -> None:
+    """The process ``pid`` is killed, if it is still the one that was started then."""
+    with suppress(ProcessLookupError), pidfd_open(pid) as fd:
+        # Looked at after it is pinned: a later process of the same pid has another time.
+        if start_time(pid) == started:
+            pidfd_send_signal(fd.fileno(), SIGKILL)
+
+
+def _start(wanted: Namespaces, program: str) -> int:
+    if wanted.network:
+        with OwnedFd(os.open(wanted.network, os.O_RDONLY | os.O_CLOEXEC)) as network:
+            namespaces.setns(network.fileno(), namespaces.CLONE_NEWNET)
+    flags = {
+        namespaces.CLONE_NEWIPC: wanted.ipc,
+        namespaces.CLONE_NEWUTS: wanted.uts,
+        namespaces.CLONE_NEWPID: wanted.pids,
+    }
+    namespaces.unshare(sum(flag for flag, asked in flags.items() if asked))
+    if wanted.uts and wanted.hostname:
+        socket.sethostname(wanted.hostname)
+    for name, value in wanted.sysctls.items():
+        # /proc/sys shows each thread its own namespaces.
+        Path("/proc/sys", *name.split(".")).write_text(value, encoding="ascii")
+    with OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) as null:
+        pid, pidfd = _native.spawn(
+            [os.fsencode(program), *_ARGUMENTS], _ENVIRONMENT, [null.fileno()] * 3, cwd=b"/", setsid=True
+        )
+    os.close(pidfd)
+    return pid

@@ -1,0 +1,143 @@
+"""A sandbox: the namespaces that the containers of a pod share, held by a process that does nothing.
+
+    created --start--> ready --stop, or its process dies--> stopped --shutdown--> gone
+
+What is needed to clear it away without its shim is ``sandbox.json`` in its bundle: containerd's ``delete`` is told of the
+sandbox alone, so the record names the bundles of its containers, too. It is written before a container is made.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shim.errors import FailedPrecondition, NotFound, ShimError
+from shim.process.holder import Namespaces, hold, kill_holder, start_time
+from shim.store import records
+from shim.task.bundle import Bundle
+from shim.task.remains import clear
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shim.cgroup.hierarchy import Hierarchy
+    from shim.process import Child, Exit, Reaper
+
+__all__ = ["Sandbox", "SandboxRequest", "clear_sandbox"]
+
+_RECORD = "sandbox.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRequest:
+    """What CreateSandbox asks for, without the wire's types."""
+
+    id: str
+    bundle: str
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    cgroup_parent: str = ""
+    """The cgroup of the pod, whose containers are below it; empty when there is none."""
+
+
+class Sandbox:
+    """One sandbox. Its process ends when it is stopped, and only then, unless somebody else ends it."""
+
+    def __init__(self, request: SandboxRequest, reaper: Reaper) -> None:
+        self.request = request
+        self.created_at_ns = 0
+        self._reaper = reaper
+        self._child: Child | None = None
+        self._starting = False
+
+    @property
+    def id(self) -> str:
+        """Its id, which is the pod's."""
+        return self.request.id
+
+    @property
+    def pid(self) -> int:
+        """The process in ``/proc/<pid>/ns`` of which containers find the namespaces; 0 before the start."""
+        return self._child.pid if self._child is not None else 0
+
+    @property
+    def exit(self) -> Exit | None:
+        """How its process ended; None while it has not."""
+        return self._child.exit if self._child is not None else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether containers can be made in it."""
+        return self._child is not None and self._child.exit is None
+
+    async def start(self) -> None:
+        """The namespaces exist.
+
+        Raises:
+            FailedPrecondition: it was started before.
+            NotFound: its network namespace does not exist.
+            ShimError: the kernel refuses.
+        """
+        if self._starting or self._child is not None:
+            raise FailedPrecondition(f"sandbox {self.id} was started already")
+        self._starting = True
+        try:
+            self._child = await hold(self._reaper, self.request.namespaces)
+        finally:
+            self._starting = False
+        self.created_at_ns = time.time_ns()
+        self.remember(())
+
+    async def stop(self) -> None:
+        """Its process has ended. Right in any state."""
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                self._child.send_signal(signal.SIGKILL)
+            await self._child.wait()
+
+    async def wait(self) -> Exit:
+        """How its process ended, once it has.
+
+        Raises:
+            FailedPrecondition: it has not been started.
+        """
+        if self._child is None:
+            raise FailedPrecondition(f"sandbox {self.id} has not been started")
+        return await self._child.wait()
+
+    def remember(self, bundles: Iterable[str]) -> None:
+        """Write down what ``clear_sandbox`` will need; ``bundles`` are those of its containers."""
+        record = {"pid": self.pid, "started": start_time(self.pid), "bundles": sorted(bundles)}
+        records.save(Path(self.request.bundle, _RECORD), record)
+
+    def forget(self) -> None:
+        """Nothing is left to clear away."""
+        records.delete(Path(self.request.bundle, _RECORD))
+
+
+async def clear_sandbox(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> None:
+    """Of a sandbox whose bundle this is, and of its containers, no process, cgroup or mount is left.
+
+    Nothing happens for the bundle of a container, and when it is done again.
+
+    Raises:
+        ShimError: a container could not be cleared away; the rest was.
+    """
+    file = bundle.path / _RECORD
+    try:
+        record = records.load(file)
+    except NotFound:
+        return
+    failure: ShimError | None = None
+    for path in record["bundles"]:
+        try:
+            await clear(Bundle(Path(path)), reaper, hierarchy)
+        except ShimError as error:
+            failure = error
+    kill_holder(record["pid"], record["started"])
+    if failure is not None:
+        raise failure
+    records.delete(file)
