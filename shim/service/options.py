@@ -1,7 +1,12 @@
-"""What a client sends as ``options`` with Create, laid over the shim's configuration.
+"""What a client sends as ``options`` with Create and Checkpoint.
 
-Three forms: nothing, ``containerd.runc.v1.Options``, and ``runtimeoptions.v1.Options`` with TOML in it or in a file it names.
-Source: containerd api/types/runc/options, api/types/runtimeoptions.
+Those of Create are laid over the shim's configuration. Four forms: nothing, ``containerd.runc.v1.Options``, what clients of
+containerd 1.x send in its place (``containerd.linux.runc.CreateOptions``), and ``runtimeoptions.v1.Options`` with TOML in
+it or in a file it names.
+
+containerd itself looks for the path of an image in the options of runtimes that are called io.containerd.runc only: for
+ours the options alone tell of it, and Checkpoint's own path is then a directory that containerd made up.
+Source: containerd api/types/runc/options, api/types/runtimeoptions, 1.6 runtime/linux/runctypes.
 """
 
 from __future__ import annotations
@@ -14,6 +19,9 @@ from google.protobuf.message import DecodeError
 
 from shim.config import overlay
 from shim.errors import InvalidArgument
+from shim.proto.linux_options_pb2 import CheckpointOptions as LinuxCheckpointOptions
+from shim.proto.linux_options_pb2 import CreateOptions as LinuxCreateOptions
+from shim.proto.runc_options_pb2 import CheckpointOptions as RuncCheckpointOptions
 from shim.proto.runc_options_pb2 import Options as RuncOptions
 from shim.proto.runtime_options_pb2 import Options as RuntimeOptions
 
@@ -22,15 +30,17 @@ if TYPE_CHECKING:
 
     from shim.config import Config
 
-__all__ = ["is_options", "with_options"]
+__all__ = ["checkpoint_options", "is_options", "restored_image", "with_options"]
 
 _RUNC = "containerd.runc.v1.Options"
+_LINUX = "containerd.linux.runc.CreateOptions"
+_LINUX_CHECKPOINT = "containerd.linux.runc.CheckpointOptions"
 _RUNTIME = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
 
 
 def is_options(message: AnyMessage) -> bool:
     """Whether ``with_options`` knows its type."""
-    return message.type_url.rpartition("/")[2] in (_RUNC, *_RUNTIME)
+    return message.type_url.rpartition("/")[2] in (_RUNC, _LINUX, *_RUNTIME)
 
 
 def with_options(config: Config, options: AnyMessage) -> Config:
@@ -45,11 +55,50 @@ def with_options(config: Config, options: AnyMessage) -> Config:
     try:
         if name == _RUNC:
             return _with_runc_options(config, RuncOptions.FromString(options.value))
+        if name == _LINUX:
+            return _with_linux_options(config, LinuxCreateOptions.FromString(options.value))
         if name in _RUNTIME:
             return _with_runtime_options(config, RuntimeOptions.FromString(options.value))
     except DecodeError as error:
         raise InvalidArgument(f"options of type {options.type_url} cannot be decoded: {error}") from error
     raise InvalidArgument(f"options of type {options.type_url} are not known; known: {_RUNC}, {_RUNTIME[0]}")
+
+
+def restored_image(options: AnyMessage) -> str:
+    """The path of the checkpoint that Create's ``options`` want restored; empty when they want none.
+
+    They are decoded without complaint before: ``with_options`` has had them.
+    """
+    name = options.type_url.rpartition("/")[2]
+    if name == _RUNC:
+        return RuncOptions.FromString(options.value).criu_image_path
+    if name == _LINUX:
+        return LinuxCreateOptions.FromString(options.value).criu_image_path
+    return ""
+
+
+def checkpoint_options(options: AnyMessage) -> RuncCheckpointOptions | LinuxCheckpointOptions:
+    """Checkpoint's ``options``; the second kind has no ``parent_path``.
+
+    Raises:
+        InvalidArgument: they cannot be decoded.
+    """
+    old = options.type_url.rpartition("/")[2] == _LINUX_CHECKPOINT
+    try:
+        return (LinuxCheckpointOptions if old else RuncCheckpointOptions).FromString(options.value)
+    except DecodeError as error:
+        raise InvalidArgument(f"options of Checkpoint cannot be decoded: {error}") from error
+
+
+def _with_linux_options(config: Config, options: LinuxCreateOptions) -> Config:
+    return replace(
+        config,
+        no_pivot_root=options.no_pivot_root or config.no_pivot_root,
+        no_new_keyring=options.no_new_keyring or config.no_new_keyring,
+        io_uid=options.io_uid or config.io_uid,
+        io_gid=options.io_gid or config.io_gid,
+        shim_cgroup=options.shim_cgroup or config.shim_cgroup,
+    )
 
 
 def _with_runc_options(config: Config, options: RuncOptions) -> Config:

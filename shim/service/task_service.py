@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
 
 from shim import __version__
 from shim.errors import FailedPrecondition, InvalidArgument
@@ -21,13 +20,13 @@ from shim.linux.mounts import Mount
 from shim.linux.pty import Winsize
 from shim.oci import resources as oci_resources
 from shim.proto import task_v3_pb2 as task
-from shim.proto.runc_options_pb2 import CheckpointOptions as WireCheckpointOptions
+from shim.proto.runc_options_pb2 import CheckpointOptions as RuncCheckpointOptions
 from shim.proto.runc_options_pb2 import ProcessDetails
 from shim.proto.task_types_pb2 import ProcessInfo, Status
 from shim.runtime import CheckpointOptions
 from shim.service.event_messages import timestamp
 from shim.service.metrics import to_any
-from shim.service.options import with_options
+from shim.service.options import checkpoint_options, restored_image, with_options
 from shim.stdio import Streams
 from shim.task import CreateRequest, State
 from shim.transport.calls import Method
@@ -233,16 +232,13 @@ def _process_info(pid: int, exec_id: str) -> ProcessInfo:
 
 
 def _checkpoint_options(request: task.CheckpointTaskRequest) -> CheckpointOptions:
-    try:
-        wire = WireCheckpointOptions.FromString(request.options.value)
-    except DecodeError as error:
-        raise InvalidArgument(f"options of Checkpoint cannot be decoded: {error}") from error
-    if not (image := request.path or wire.image_path):
+    wire = checkpoint_options(request.options)
+    if not (image := wire.image_path or request.path):
         raise InvalidArgument("Checkpoint needs the path of a directory for its image")
     return CheckpointOptions(
         image_path=image,
         work_path=wire.work_path,
-        parent_path=wire.parent_path,
+        parent_path=wire.parent_path if isinstance(wire, RuncCheckpointOptions) else "",
         leave_running=not wire.exit,
         tcp_established=wire.open_tcp,
         external_unix_sockets=wire.external_unix_sockets,
@@ -254,8 +250,8 @@ def _checkpoint_options(request: task.CheckpointTaskRequest) -> CheckpointOption
 
 
 def _restore_options(request: task.CreateTaskRequest) -> CheckpointOptions | None:
-    if not request.checkpoint:
+    if not (image := request.checkpoint or restored_image(request.options)):
         return None
     return CheckpointOptions(
-        image_path=request.checkpoint, parent_path=request.parent_checkpoint, shell_job=request.terminal
+        image_path=image, parent_path=request.parent_checkpoint, shell_job=request.terminal
     )

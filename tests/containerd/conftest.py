@@ -35,6 +35,7 @@ def _namespace_group(namespace: str) -> Iterator[None]:
 def running(disk: Path, kind: type[Daemon]) -> Iterator[Daemon]:
     bed.need(shutil.which("containerd"), "containerd is not installed: apt-get install containerd")
     folder = Path(tempfile.mkdtemp(prefix="ocd-", dir="/run"))
+    folder.chmod(0o711)  # as /run/containerd is: the root of a user namespace has to get to its files
     containerd = kind(folder, disk)
     with _namespace_group(containerd.namespace):
         try:

@@ -64,6 +64,13 @@ def test_terminal(daemon: Containerd) -> None:
     assert child.exitstatus == 4
 
 
+def test_a_user_namespace(daemon: Containerd) -> None:
+    maps = ("--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536")
+    script = "stat -c %u:%g /bin/busybox; echo x > /new; cat /proc/self/uid_map"
+    done = daemon.run("c9", "sh", "-c", script, options=("--rm", *maps), check=False)
+    assert done.stdout.split() == ["0:0", "0", "100000", "65536"], done.stderr
+
+
 def test_a_pod_shares_one_shim(daemon: Containerd) -> None:
     pod = ("--label", "x=y", "--annotation", "io.kubernetes.cri.sandbox-id=pod1")
     if "--annotation" not in daemon.ctr("run", "--help").stdout:

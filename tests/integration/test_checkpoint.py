@@ -10,7 +10,7 @@ from support import bed
 from support.shims import raises
 
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
-from shim.proto.runc_options_pb2 import CheckpointOptions
+from shim.proto.runc_options_pb2 import CheckpointOptions, Options
 
 COUNT = ["sh", "-c", "i=0; while :; do echo count $i; i=$((i+1)); sleep 0.02; done"]
 
@@ -95,6 +95,23 @@ def test_a_container_may_run_on_and_its_copy_beside_it(shim, image):
     restored.start()
     again.read_until(b"count ")
     restored.end()
+
+
+@criu
+def test_the_image_that_the_options_name(shim, image, tmp_path):
+    """containerd hands an image of the client's own through like this when the runtime is not called runc."""
+    elsewhere = tmp_path / "made up"
+    elsewhere.mkdir()
+    container = shim.running(["sleep", "1000"])
+    checkpoint(container, elsewhere, image_path=str(image), exit=True)
+    container.wait()
+    container.delete()
+    assert list(elsewhere.iterdir()) == []
+    options = Options(criu_image_path=str(image)).SerializeToString()
+    wire = Any(type_url="containerd.runc.v1.Options", value=options)
+    shim.call("Create", id=container.id, bundle=str(container.bundle), options=wire)
+    assert container.start() in container.pids()
+    container.end()
 
 
 @criu

@@ -12,9 +12,10 @@ from support.shims import raises
 
 from shim.config import Config
 from shim.errors import InvalidArgument, ShimError
+from shim.proto import linux_options_pb2, runc_options_pb2
 from shim.proto.runc_options_pb2 import Options as RuncOptions
 from shim.proto.runtime_options_pb2 import Options as RuntimeOptions
-from shim.service.options import with_options
+from shim.service.options import checkpoint_options, is_options, restored_image, with_options
 
 BASE = Config(state_root="/run/x", runtime="crun", runtime_root="/root", io_uid=5)
 
@@ -28,10 +29,48 @@ def generic(name: str = "runtimeoptions.v1.Options", **fields: object) -> AnyMes
     return AnyMessage(type_url=name, value=RuntimeOptions(**fields).SerializeToString())
 
 
+def linux(**fields: object) -> AnyMessage:
+    value = linux_options_pb2.CreateOptions(**fields).SerializeToString()
+    return AnyMessage(type_url="containerd.linux.runc.CreateOptions", value=value)
+
+
 def test_no_options_change_nothing():
     assert with_options(BASE, AnyMessage()) == BASE
     assert with_options(BASE, runc()) == BASE
+    assert with_options(BASE, linux()) == BASE
     assert with_options(BASE, generic()) == BASE
+
+
+def test_what_clients_of_containerd_1_send():
+    options = linux(no_pivot_root=True, no_new_keyring=True, io_uid=1, io_gid=2, shim_cgroup="/x")
+    assert is_options(options)
+    assert with_options(BASE, options) == replace(
+        BASE, no_pivot_root=True, no_new_keyring=True, io_uid=1, io_gid=2, shim_cgroup="/x"
+    )
+    with raises(InvalidArgument, "options of type containerd.linux.runc.CreateOptions cannot be decoded"):
+        with_options(BASE, AnyMessage(type_url=options.type_url, value=b"\xff"))
+
+
+@pytest.mark.parametrize("options", [runc(criu_image_path="/i"), linux(criu_image_path="/i")])
+def test_an_image_to_restore(options):
+    assert restored_image(options) == "/i"
+
+
+@pytest.mark.parametrize("options", [AnyMessage(), runc(), linux(), generic()])
+def test_no_image_to_restore(options):
+    assert restored_image(options) == ""
+
+
+def test_options_of_a_checkpoint():
+    fields = {"exit": True, "work_path": "/w", "image_path": "/i"}
+    new = runc_options_pb2.CheckpointOptions(**fields)
+    old = linux_options_pb2.CheckpointOptions(**fields)
+    for message in (new, old):
+        wire = AnyMessage(type_url=message.DESCRIPTOR.full_name, value=message.SerializeToString())
+        assert checkpoint_options(wire) == message
+    assert checkpoint_options(AnyMessage()) == runc_options_pb2.CheckpointOptions()
+    with raises(InvalidArgument, "options of Checkpoint cannot be decoded"):
+        checkpoint_options(AnyMessage(value=b"\xff"))
 
 
 @pytest.mark.parametrize("prefix", ["", "type.googleapis.com/", "types.containerd.io/x/"])
