@@ -72,25 +72,20 @@ async def test_an_existing_file_is_appended_to(rig):
 
 @pytest.mark.parametrize("kind", ["file", "path", "fifo"])
 async def test_both_outputs_into_one_keep_their_order(rig, kind):
-    file = rig.folder / "deep" / "er" / "log %"
-    uri = f"file://{str(file).replace('%', '%25')}"
+    file = rig.folder / ("fifo" if kind == "fifo" else "log %")
     if kind == "path":
-        uri = str(rig.folder / "log")
-        file = Path(uri)
         file.touch()
-    elif kind == "fifo":
-        uri = rig.fifo("both")
+    uri = f"file://{rig.folder}/log%20%25" if kind == "file" else str(file)
+    reader = client_reads(rig.fifo("fifo"))
     io = rig.io(Streams(stdout=uri, stderr=uri), fifo_timeout_s=0)
     script = "i=0; while [ $i -lt 500 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done"
     child = await rig.run(io, script)
+    with reader:
+        output = await take_all(reader) if kind == "fifo" else b""
     await child.wait()
     await io.drain()
     lines = [f"{name}{number}\n" for number in range(500) for name in "oe"]
-    if kind == "fifo":
-        with client_reads(uri) as reader:
-            assert rest_of(reader) == "".join(lines).encode()
-    else:
-        assert file.read_text() == "".join(lines)
+    assert (output or file.read_bytes()).decode() == "".join(lines)
     assert [state["name"] for state in io.stream_states()] == ["box stdout and stderr"]
 
 
