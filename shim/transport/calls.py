@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shim.errors import Canceled, Code, DeadlineExceeded, Internal, ShimError, from_os_error
 from shim.proto.ttrpc_pb2 import Response
+from shim.ttrpc import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -66,11 +67,14 @@ class Method(NamedTuple):
     ``handler`` gets an instance of ``request`` and returns a message, or None for an empty one. ``shielded``: what
     it changes must not stop half-way, so it goes on when its deadline passes or the connection that asked is lost;
     its result then goes nowhere. All other handlers are cancelled.
+
+    Of ``kind`` BIDI_STREAM, ``handler`` gets a Stream of ``request`` messages instead, and ends it by returning None.
     """
 
     handler: Callable[[Any, CallContext], Coroutine[Any, Any, Any]]
     request: type[Message]
     shielded: bool = False
+    kind: Kind = Kind.UNARY
 
 
 def success(result: Message | None) -> bytes:

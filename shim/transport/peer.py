@@ -21,19 +21,24 @@ from google.protobuf.message import DecodeError
 from shim.errors import Code, ResourceExhausted
 from shim.proto.ttrpc_pb2 import Request
 from shim.transport.calls import HANDLER_ERRORS, CallContext, failure, status, success
+from shim.transport.streams import MAX_QUEUED, Stream
 from shim.ttrpc import (
     Connection,
+    DataReceived,
     Event,
     Kind,
     LocalProtocolError,
     RemoteProtocolError,
     RequestReceived,
     Role,
+    StreamClosed,
     StreamRejected,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from google.protobuf.message import Message
 
     from shim.transport.calls import Method
     from shim.transport.eager import EagerRunner
@@ -108,17 +113,17 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
         if self._waited_for:
-            self._peer.reply(self.stream_id, self._answer())
+            self._answer()
         elif not task.cancelled() and (error := task.exception()) is not None:
             # Nothing fails silently: this is a shielded handler, which changes something that lasts.
             _log.warning("%s failed when nobody waited any more: %s", self._what, error, exc_info=error)
         self._peer.ended(self)
 
-    def _answer(self) -> bytes:
+    def _answer(self) -> None:
         try:
-            return success(self.task.result())
+            self._peer.answer(self.stream_id, self._method, self.task.result())
         except HANDLER_ERRORS as error:
-            return failure(error, self._what)
+            self._peer.reply(self.stream_id, failure(error, self._what))
 
 
 class Peer(asyncio.BufferedProtocol):
@@ -132,6 +137,9 @@ class Peer(asyncio.BufferedProtocol):
         self._machine = Connection(Role.SERVER)
         self._transport: asyncio.Transport | None = None
         self._calls: dict[int, Call] = {}
+        self._streams: dict[int, Stream] = {}
+        self._room = asyncio.Event()
+        self._room.set()
         self._backlog: list[Event] = []  # read, and not handled because the client does not read
         self._full = False
         self._closing = False
@@ -163,6 +171,10 @@ class Peer(asyncio.BufferedProtocol):
         """The client is gone; so are the handlers that nobody else needs."""
         self._transport = None
         self._backlog.clear()
+        for stream in self._streams.values():
+            stream.lost()
+        self._streams.clear()
+        self._room.set()
         calls = list(self._calls.values())
         self._calls.clear()
         for call in calls:
@@ -172,12 +184,14 @@ class Peer(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The client does not keep up."""
         self._full = True
+        self._room.clear()
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has read most of what it had to."""
         self._full = False
+        self._room.set()
         events, self._backlog = self._backlog, []
         self._handle(events)
         if self._transport is not None and not self._full and not self._closing:
@@ -194,6 +208,8 @@ class Peer(asyncio.BufferedProtocol):
                 self._request(event)
             elif isinstance(event, StreamRejected):
                 self._rejected(event)
+            elif isinstance(event, DataReceived | StreamClosed):
+                self._stream_event(event)
 
     def _request(self, event: RequestReceived) -> None:
         try:
@@ -208,7 +224,7 @@ class Peer(asyncio.BufferedProtocol):
             # containerd tries the next version of a service after these very texts' code.
             text = f"method {request.method}" if methods else f"service {request.service}"
             self.reply(event.stream_id, status(Code.UNIMPLEMENTED, text))
-        elif event.kind is not Kind.UNARY:
+        elif event.kind is not method.kind:
             self.reply(event.stream_id, status(Code.UNIMPLEMENTED, f"{event.kind.value} {request.method}"))
         elif len(self._calls) >= MAX_CALLS:
             text = f"{MAX_CALLS} calls are running on this connection: resource exhausted"
@@ -217,24 +233,28 @@ class Peer(asyncio.BufferedProtocol):
             self._start(event.stream_id, method, request)
 
     def _start(self, stream_id: int, method: Method, request: Request) -> None:
-        try:
-            message = method.request.FromString(request.payload)
-        except DecodeError:
-            text = f"{_name(request)}: the message cannot be decoded: invalid argument"
-            self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
-            return
+        what = _name(request)
+        argument: Any
+        if method.kind is Kind.UNARY:
+            try:
+                argument = method.request.FromString(request.payload)
+            except DecodeError:
+                text = f"{what}: the message cannot be decoded: invalid argument"
+                self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
+                return
+        else:
+            argument = self._streams[stream_id] = Stream(self, stream_id, method.request)
         nanos = request.timeout_nano
         deadline = self._loop.time() + nanos / 1e9 if nanos else None
         context = CallContext(None, deadline, request.metadata)
         try:
-            outcome = self._run(method.handler(message, context))
+            outcome = self._run(method.handler(argument, context))
             if isinstance(outcome, asyncio.Task):
-                self._wait_for(Call(self, stream_id, method, _name(request), outcome), deadline)
+                self._wait_for(Call(self, stream_id, method, what, outcome), deadline)
                 return
-            payload = success(outcome)
+            self.answer(stream_id, method, outcome)
         except HANDLER_ERRORS as error:
-            payload = failure(error, _name(request))
-        self.reply(stream_id, payload)
+            self.reply(stream_id, failure(error, what))
 
     def _wait_for(self, call: Call, deadline: float | None) -> None:
         self._calls[call.stream_id] = call
@@ -249,15 +269,59 @@ class Peer(asyncio.BufferedProtocol):
         if self._closing and not self._calls and self._transport is not None:
             self._transport.close()
 
+    def _stream_event(self, event: DataReceived | StreamClosed) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            return
+        if isinstance(event, StreamClosed):
+            stream.feed_end()
+        elif not stream.feed(event.payload):
+            # As Go's server, which waits a second first for its handler to catch up.
+            text = f"stream {event.stream_id}: more than {MAX_QUEUED} bytes wait: resource exhausted"
+            self.reply(event.stream_id, status(Code.RESOURCE_EXHAUSTED, text))
+            if event.stream_id in self._calls:
+                self._calls.pop(event.stream_id).abandon()
+
     def _rejected(self, event: StreamRejected) -> None:
-        if event.finished and event.stream_id in self._calls:
-            self._calls.pop(event.stream_id).abandon()
-        if self._transport is not None and not self._transport.is_closing():
+        if event.finished:
+            self._drop_stream(event.stream_id)
+            if event.stream_id in self._calls:
+                self._calls.pop(event.stream_id).abandon()
+        if self._connected():
             self._write(self._machine.reject(event.stream_id, status(event.code, event.text)))
+
+    def answer(self, stream_id: int, method: Method, result: Message | None) -> None:
+        """The handler is done: its result is on its way, or the end of its stream."""
+        if method.kind is Kind.UNARY:
+            self.reply(stream_id, success(result))
+        elif self._drop_stream(stream_id) and self._connected():
+            self._write(self._machine.close_stream(stream_id))
+
+    # What a stream asks for.
+
+    def send_message(self, stream_id: int, payload: bytes) -> bool:
+        """See Link."""
+        if not self._connected() or stream_id not in self._streams:
+            return False
+        self._write(self._machine.send_data(stream_id, payload))
+        return True
+
+    async def writable(self) -> None:
+        """See Link."""
+        await self._room.wait()
+
+    def _drop_stream(self, stream_id: int) -> bool:
+        """Whether there was one; nothing goes out on it any more."""
+        if (stream := self._streams.pop(stream_id, None)) is None:
+            return False
+        stream.lost()
+        return True
 
     def reply(self, stream_id: int, payload: bytes) -> None:
         """``payload``, a serialized Response, is on its way; dropped when there is nobody to take it."""
-        if self._transport is None or self._transport.is_closing():
+        if self._streams:
+            self._drop_stream(stream_id)
+        if not self._connected():
             return
         try:
             wire = self._machine.send_response(stream_id, payload)
@@ -266,6 +330,9 @@ class Peer(asyncio.BufferedProtocol):
         except LocalProtocolError:  # the client broke this stream in the meantime, and was told
             return
         self._write(wire)
+
+    def _connected(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
 
     def _write(self, wire: bytes) -> None:
         assert self._transport is not None  # noqa: S101 - for the type checker
@@ -280,6 +347,10 @@ class Peer(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         self._transport.pause_reading()
+        # A stream has no answer to wait for, and may be one that nobody will ever ask for.
+        for stream_id in list(self._streams):
+            if stream_id in self._calls:
+                self._calls[stream_id].task.cancel()
         if not self._calls:
             self._transport.close()
 
