@@ -25,6 +25,7 @@ from shim.service import (
     Sandboxes,
     SandboxService,
     ShimService,
+    StreamingService,
     TaskService,
 )
 from shim.task import Workshop
@@ -87,6 +88,7 @@ class _Shim:
         services = {
             **TaskService(self._containers, config).services(),
             **SandboxService(self._sandboxes).services(),
+            **StreamingService(self._shop.copier.exchange).services(),
             **ShimService(self._containers, self._reaper, lambda: self._server.connections).services(),
         }
         self._server = Server(services, on_idle=self._idle)

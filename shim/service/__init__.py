@@ -5,6 +5,7 @@ from shim.service.publisher import Publisher
 from shim.service.sandbox_service import SandboxService
 from shim.service.sandboxes import Sandboxes
 from shim.service.shim_service import ShimService
+from shim.service.streaming import StreamingService
 from shim.service.task_service import TaskService
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "SandboxService",
     "Sandboxes",
     "ShimService",
+    "StreamingService",
     "TaskService",
 ]

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from shim._native import Relay
+from shim.stdio.exchange import Exchange
 
 if TYPE_CHECKING:
     from shim._native import EventKind
@@ -81,6 +82,8 @@ class Copier:
     """All streams of all containers of one shim. For the loop's thread."""
 
     def __init__(self) -> None:
+        self.exchange = Exchange()
+        """Where processes meet the clients that take their streams by id."""
         self._relay: Relay | None = None
         self._streams: dict[int, Stream] = {}
 

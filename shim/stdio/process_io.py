@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from shim.process import Reaper
     from shim.stdio.copying import Copier, Stream
+    from shim.stdio.exchange import Channel
     from shim.stdio.uri import Streams
 
 __all__ = ["IOSettings", "ProcessIO"]
@@ -89,6 +90,8 @@ class ProcessIO:
         self._routes: list[_Route] = []
         self._output_keepers: list[OwnedFd] = []
         self._stdin_keeper: OwnedFd | None = None
+        self._stdin_channel: Channel | None = None
+        self._channels: list[Channel] = []
         self._stdin_closed = False
         self._terminal_in: OwnedFd | None = None
         self._terminal_out: OwnedFd | None = None
@@ -178,6 +181,8 @@ class ProcessIO:
         self._stdin_closed = True
         if self._stdin_keeper is not None:
             self._stdin_keeper.close()
+        if self._stdin_channel is not None:
+            self._stdin_channel.release()
 
     def process_ended(self) -> None:
         """The process is gone: a terminal has its end now, after what was written to it so far.
@@ -233,14 +238,23 @@ class ProcessIO:
         self._given.append(await self._open_output("stderr", stderr, left_s))
 
     def _open_stdin_pipe(self) -> OwnedFd:
-        if not self.streams.stdin_path:
+        if not self._wants_stdin:
             return self._null(os.O_RDONLY)
-        source = self._open_stdin_fifo()
+        source = self._open_stdin()
         container_end, sink = self._pipe()
         self._routes.append(_Route("stdin", source, sink, to_process=True))
         return container_end
 
-    def _open_stdin_fifo(self) -> OwnedFd:
+    @property
+    def _wants_stdin(self) -> bool:
+        return bool(self.streams.stdin_path or self.streams.stdin_stream)
+
+    def _open_stdin(self) -> OwnedFd:
+        if stream_id := self.streams.stdin_stream:
+            source, self._stdin_channel = self._offer(stream_id, to_process=True)
+            if self._stdin_closed:
+                self._stdin_channel.release()
+            return source
         source, keeper = open_stdin(self.streams.stdin_path)
         self._stdin_keeper = self._own(keeper)
         # With the keeper opened and closed again the FIFO has had a writer: its end shows even if no client ever comes.
@@ -260,6 +274,8 @@ class ProcessIO:
     async def _open_sink(self, name: str, path: str, timeout_s: float) -> OwnedFd:
         if self.streams.kind == "file":
             return self._own(open_log_file(path))
+        if self.streams.kind == "stream":
+            return self._offer(path)[0]
         sink, keeper = await open_output(path, name, timeout_s)
         if keeper is not None:
             self._output_keepers.append(self._own(keeper))
@@ -277,8 +293,8 @@ class ProcessIO:
         else:
             # A terminal that nobody reads would block the container once its buffer is full.
             self._terminal_out = self._null(os.O_WRONLY)
-        if self.streams.stdin_path:
-            self._terminal_in = self._open_stdin_fifo()
+        if self._wants_stdin:
+            self._terminal_in = self._open_stdin()
 
     async def _receive_terminal(self) -> None:
         # Ours alone from here on: a ``close`` meanwhile must not pull the socket away from under the wait.
@@ -321,6 +337,11 @@ class ProcessIO:
         self._owned.append(fd)
         return fd
 
+    def _offer(self, stream_id: str, *, to_process: bool = False) -> tuple[OwnedFd, Channel]:
+        fd, channel = self._copier.exchange.offer(stream_id, to_process=to_process)
+        self._channels.append(channel)
+        return self._own(fd), channel
+
     def _null(self, flags: int) -> OwnedFd:
         return self._own(OwnedFd(os.open(os.devnull, flags | os.O_CLOEXEC)))
 
@@ -342,6 +363,8 @@ class ProcessIO:
         for fd in self._owned:
             fd.close()
         self._owned.clear()
+        while self._channels:
+            self._copier.exchange.withdraw(self._channels.pop())
         self._routes.clear()
         if self._console is not None:
             self._console.close()

@@ -1,6 +1,6 @@
 """What a client wrote into the stdin, stdout and stderr fields of Create and Exec.
 
-Pure: parses and checks, opens nothing. The scheme of stdout says how both outputs leave; stdin is always a FIFO. A value
+Pure: parses and checks, opens nothing. The scheme of stdout says how both outputs leave; stdin is a FIFO or a stream. A value
 without a scheme is a path as it is; what follows a scheme is percent-encoded (RFC 3986), any bytes but NUL.
 
 Source: containerd core/runtime/v2 and pkg/cio, docs of the binary logger.
@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 from shim.errors import InvalidArgument
 
 __all__ = ["Kind", "Logger", "Streams"]
 
-Kind = Literal["null", "path", "file", "binary"]
+Kind = Literal["null", "path", "file", "binary", "stream"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KINDS: dict[str, Kind] = {
@@ -26,6 +26,7 @@ _KINDS: dict[str, Kind] = {
     "file": "file",
     "binary": "binary",
     "binary-v2": "binary",
+    "ttrpc+unix": "stream",
 }
 
 
@@ -60,18 +61,23 @@ class Streams:
 
     @property
     def kind(self) -> Kind:
-        """How output leaves: nowhere, into FIFOs or existing files, into one new file, into a logger."""
+        """How output leaves: nowhere, into FIFOs or existing files, one new file, a logger, or a stream that has an id."""
         scheme, _ = _split(self.stdout)
         if scheme not in _KINDS:
             raise InvalidArgument(
-                f"unknown STDIO scheme {scheme!r} in {self.stdout!r}; known: fifo, file, binary, binary-v2"
+                f"unknown STDIO scheme {scheme!r} in {self.stdout!r}; known: {', '.join(filter(None, _KINDS))}"
             )
         return _KINDS[scheme] if self.stdout or self.stderr else "null"
 
     def output_path(self, name: Literal["stdout", "stderr"]) -> str:
-        """Where one output goes, of kind "path" or "file"; empty where it is not wanted. A terminal has no stderr."""
+        """Where one output goes, of kind "path" or "file", or its id, of kind "stream"; empty where it is not wanted.
+
+        A terminal has no stderr.
+        """
         if self.kind == "binary" or (name == "stderr" and self.terminal):
             return ""
+        if self.kind == "stream":
+            return _stream_id(name, self.stdout if name == "stdout" else self.stderr)
         if self.kind == "file":
             return _path("stdout", self.stdout, ("file",))
         return _path(name, self.stdout if name == "stdout" else self.stderr)
@@ -79,7 +85,12 @@ class Streams:
     @property
     def stdin_path(self) -> str:
         """The FIFO that stdin is read from; empty where there is none."""
-        return _path("stdin", self.stdin)
+        return "" if self.stdin_stream else _path("stdin", self.stdin)
+
+    @property
+    def stdin_stream(self) -> str:
+        """The id of the stream that stdin is read from; empty where there is none."""
+        return _stream_id("stdin", self.stdin) if _split(self.stdin)[0] == "ttrpc+unix" else ""
 
     def logger(self) -> Logger:
         """The logger of kind "binary".
@@ -115,6 +126,17 @@ def _path(name: str, value: str, schemes: tuple[str, ...] = ("fifo",)) -> str:
     if "\0" in value:
         raise InvalidArgument(f"{name} {value!r} contains a NUL byte")
     return value
+
+
+def _stream_id(name: str, value: str) -> str:
+    # The address in it is ours: it is for whoever dials, and not looked at.
+    scheme, rest = _split(value)
+    if not value:
+        return ""
+    found = parse_qs(rest.partition("#")[0].partition("?")[2]).get("streaming_id", [""])[0]
+    if scheme != "ttrpc+unix" or not found:
+        raise InvalidArgument(f"{name} {value!r} must be ttrpc+unix:// with a streaming_id")
+    return found
 
 
 def _decoded(name: str, value: str, path: str) -> str:
