@@ -188,11 +188,15 @@ static void grow_pipes(struct stream *s)
     s->grown = true;
 }
 
-/* The source is a pipe. An error does not say which side it is about, FIONREAD does: with nothing to move it is the
- * source, even if the sink is broken (EPIPE comes first). When the writer was in between, the wrong guess costs one
- * wake-up. EINVAL: this sink has no splice (O_APPEND, some devices). */
+/* The source is a pipe. A page that splice moves takes one of the sink's slots (16, unless grown), full or not: a
+ * FIFO with room for 64 KiB would be full after sixteen short lines, which write(2) packs. An error does not say
+ * which side it is about, FIONREAD does: with nothing to move it is the source, even if the sink is broken (EPIPE
+ * comes first). When the writer was in between, the wrong guess costs one wake-up. EINVAL: this sink has no splice
+ * (O_APPEND, some devices). */
 static enum outcome splice_or_copy(struct stream *s, char *scratch)
 {
+    if (s->sink.fifo && readable(s) < SPLICE_MIN)
+        return copy(s, scratch);
     size_t most = s->left < TURN_SIZE ? (size_t)s->left : TURN_SIZE;
     ssize_t moved = splice(s->source.fd, NULL, s->sink.fd, NULL, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     int error = moved < 0 ? errno : 0;
@@ -209,8 +213,8 @@ static enum outcome splice_or_copy(struct stream *s, char *scratch)
     }
     bool source_blocks = !error || !readable(s);
     errno = error;
-    if (source_blocks)
-        return nothing_read(s, error == EAGAIN ? -1 : 0);
+    if (source_blocks) /* 0 even for EAGAIN, which comes first when the sink is full and the source at its end */
+        return nothing_read(s, 0);
     return nothing_written(s, -1);
 }
 

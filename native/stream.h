@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #define SCRATCH_SIZE (64 * 1024)
+#define SPLICE_MIN (16 * 1024)  /* less than this is packed into a pipe by write(2) */
 #define TURN_SIZE (1024 * 1024) /* bytes before the other streams get their turn */
 
 /* What a step came to: it moved bytes, or it threw them away, or there is something to wait for, or an end. */

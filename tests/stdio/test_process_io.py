@@ -161,6 +161,18 @@ async def test_output_waits_in_the_fifo_for_a_reader(rig):
     assert io.dropped == 0
 
 
+@pytest.mark.parametrize("script", ["head -c 65536 /dev/zero", "seq 8000 | while read x; do echo $x; done"])
+async def test_a_fifo_takes_all_that_it_has_room_for(rig, script):
+    """In one piece or in short lines: a client that comes after the end of the process finds it there."""
+    path = rig.fifo("out")
+    io = rig.io(Streams(stdout=path), fifo_timeout_s=0)
+    await (await rig.run(io, script)).wait()
+    await until(lambda: io.stream_states()[0]["ended"])
+    with client_reads(path) as reader:
+        assert len(rest_of(reader)) == (65536 if "head" in script else 38893)
+    assert io.dropped == 0
+
+
 async def test_a_late_client_that_polls_is_let_go_by_close(rig):
     """It came after the last writer had gone, so poll(2) reports no end to it."""
     path = rig.fifo("out")
