@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shim.bootstrap.arguments import Invocation, parse
+
+# On a busy machine everything is slow.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 WORDS = ["-namespace", "ns", "-address", "/run/c.sock", "-publish-binary", "/usr/bin/containerd", "-id", "c1"]
 START = Invocation("start", "ns", "c1", "/run/c.sock", "/usr/bin/containerd")
@@ -80,11 +83,13 @@ FLAGS = [
 ]
 
 
+@untimed
 @given(st.lists(st.one_of(st.sampled_from(FLAGS), st.text(max_size=8))))
 def test_every_command_line_is_read(words):
     assert isinstance(parse(words), Invocation)
 
 
+@untimed
 @given(
     namespace=st.text(min_size=1),
     container_id=st.text(min_size=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.shims import options, raises
 
@@ -13,6 +13,9 @@ from shim.bootstrap.params import Params, parse
 from shim.errors import InvalidArgument
 from shim.proto.bootstrap_pb2 import BootstrapParams, Extension
 from shim.proto.runc_options_pb2 import Options
+
+# On a busy machine everything is slow.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ASKED = Invocation("start", "ns", "c1")
 RUNC = AnyMessage(
@@ -76,6 +79,7 @@ def test_an_invocation_without_an_id_is_never_modern():
     assert not parse(b"", Invocation("start")).modern
 
 
+@untimed
 @given(st.binary(max_size=200))
 @example(b"\xff")
 @example(b"\x0a\x05ab")

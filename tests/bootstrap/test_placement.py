@@ -8,13 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.shims import raises
 
 from shim.bootstrap import placement
 from shim.bootstrap.placement import group_of, join_cgroup, raise_oom_score
 from shim.errors import FailedPrecondition, InvalidArgument, ShimError
+
+# On a busy machine everything is slow.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 RUNC, CRI = "io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"
 
@@ -59,6 +62,7 @@ JSON = st.recursive(
 )
 
 
+@untimed
 @given(st.dictionaries(st.sampled_from([RUNC, CRI, "x"]), JSON))
 def test_every_annotation_makes_a_name(tmp_path_factory, annotations):
     folder = annotated(tmp_path_factory.getbasetemp(), annotations)
