@@ -86,6 +86,10 @@ class Canceled(ShimError):
 class Unknown(ShimError):
     """Something outside failed, most often the OCI runtime."""
 
+    def wire_message(self) -> str:
+        """The text alone: containerd's shim adds no class to what has none, and Docker shows what it gets."""
+        return str(self)
+
 
 class InvalidArgument(ShimError):
     """The request can never work as it is written."""

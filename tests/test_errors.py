@@ -39,6 +39,7 @@ def test_a_code_that_nobody_defined_is_unknown() -> None:
 def test_the_suffix_stands_once() -> None:
     assert NotFound("container not found").wire_message() == "container not found"
     assert NotFound("container x").wire_message() == "container x: not found"
+    assert Unknown("exec failed: no such file").wire_message() == "exec failed: no such file"
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@ def test_docker_runs_containers(docker: Docker) -> None:
     bed.until(lambda: docker("logs", "named").stdout == "up\n", "it does not come up")
     done = docker("exec", "named", "sh", "-c", "cat /proc/1/comm; exit 4")
     assert (done.stdout, done.returncode) == ("sh\n", 4)
+    done = docker("exec", "named", "nosuch")
+    assert done.returncode == 127
+    assert '"nosuch": executable file not found in $PATH\n' in done.stdout + done.stderr
     assert docker("stop", "named").returncode == 0
     assert docker("inspect", "--format", "{{.State.ExitCode}}", "named").stdout == "5\n"
     assert docker("rm", "named").returncode == 0

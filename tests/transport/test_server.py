@@ -139,7 +139,7 @@ def test_the_handler_knows_namespace_metadata_and_deadline(serve, waits):
     [
         (errors.NotFound("container x"), Code.NOT_FOUND, "container x: not found"),
         (errors.FailedPrecondition("not now"), Code.FAILED_PRECONDITION, "not now: failed precondition"),
-        (errors.Unknown("OCI runtime create failed"), Code.UNKNOWN, "OCI runtime create failed: unknown"),
+        (errors.Unknown("OCI runtime create failed"), Code.UNKNOWN, "OCI runtime create failed"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/x"), Code.NOT_FOUND, f"{SERVICE}/Fail /x: No such file: not found"),
         (OSError(errno.ENOSPC, "No space"), Code.RESOURCE_EXHAUSTED, f"{SERVICE}/Fail: No space: resource exhausted"),
         (TimeoutError(), Code.DEADLINE_EXCEEDED, f"{SERVICE}/Fail: context deadline exceeded"),
