@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import bed
-from support.containerd import RUNTIME
+from support.containerd import RUNTIME, series
 from support.cri import KubernetesContainerd
 
 from shim.config import Config, overlay
@@ -27,14 +25,6 @@ _PLUGINS = {
 }
 
 
-@cache
-def containerd_version() -> str:
-    """Which of the fragments is for the containerd that is here."""
-    done = subprocess.run(["containerd", "--version"], stdout=subprocess.PIPE, check=True, text=True)
-    major, minor = re.search(r" v?(\d+)\.(\d+)\.", done.stdout).groups()  # type: ignore[union-attr]
-    return f"{major}.{minor}" if major == "1" else major
-
-
 def handlers_in(text: str, version: str) -> dict[str, Any]:
     return tomllib.loads(text)["plugins"][_PLUGINS[version]]["containerd"]["runtimes"]
 
@@ -43,7 +33,7 @@ class Deployed(KubernetesContainerd):
     """A daemon whose configuration ends with the fragment for its version, as deploy/README.md says."""
 
     def configuration(self) -> str:
-        version = containerd_version()
+        version = series()
         text = super().configuration()
         if version == "2":
             old = self.folder / "version2.toml"
@@ -91,7 +81,7 @@ def test_containerd_runs_a_pod_with_its_fragment(deployed: Deployed) -> None:
         check=True,
         text=True,
     ).stdout
-    handlers = handlers_in(dump, containerd_version())
+    handlers = handlers_in(dump, series())
     assert handlers.keys() >= HANDLERS
     assert {handlers[name]["runtime_type"] for name in HANDLERS} == {RUNTIME}
     pod = deployed.run_pod("deployed", "ocishim")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from support import bed, images
@@ -14,6 +16,15 @@ from support import bed, images
 RUNTIME = "io.containerd.ocishim.v2"
 IMAGE = images.BUSYBOX
 _START_S = 30.0
+
+
+@cache
+def series() -> str:
+    """Of the containerd that is here: 1.6, 1.7, or 2."""
+    done = subprocess.run(["containerd", "--version"], stdout=subprocess.PIPE, check=True, text=True)
+    found = re.search(r" v?(\d+)\.(\d+)\.", done.stdout)
+    assert found is not None, done.stdout
+    return found[1] if int(found[1]) > 1 else f"{found[1]}.{found[2]}"
 
 
 class Containerd:
