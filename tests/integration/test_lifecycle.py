@@ -13,7 +13,9 @@ from support.client_streams import until
 from support.mounts import mount_points
 from support.shims import raises
 
-from shim.errors import FailedPrecondition, NotFound
+from shim.errors import FailedPrecondition, InvalidArgument, NotFound
+from shim.proto.cgroups_v1_pb2 import Metrics as MetricsV1
+from shim.proto.cgroups_v2_pb2 import Metrics as MetricsV2
 from shim.store import records
 
 pytestmark = pytest.mark.root
@@ -59,6 +61,30 @@ def test_signals_reach_the_init(shim, runtime):
     container.kill(signal.SIGTERM)
     assert waiting.result().exit_status == 7
     container.delete()
+
+
+def test_signals_that_do_not_exist(shim, runtime):
+    container = shim.running(runtime=runtime)
+    for everybody in (False, True):
+        for number in (65, 2**31):
+            with raises(InvalidArgument):
+                container.kill(number, everybody=everybody)
+    assert container.state() == "RUNNING"
+    container.end()
+
+
+def test_statistics(shim, runtime):
+    container = shim.container(runtime=runtime)
+    for _ in range(2):
+        answer = container.call("Stats").stats
+        metrics = {
+            "io.containerd.cgroups.v1.Metrics": MetricsV1,
+            "io.containerd.cgroups.v2.Metrics": MetricsV2,
+        }
+        assert metrics[answer.type_url].FromString(answer.value).pids.current >= 1
+        if container.state() == "CREATED":
+            container.start()
+    container.end()
 
 
 def test_sigkill_ends_the_init(shim, runtime):
@@ -135,7 +161,12 @@ def test_what_the_init_leaves_behind_is_killed(shim, namespace):
 
 def test_kill_of_all_reaches_everybody(shim):
     streams = shim.streams()
-    script = "trap 'echo init; exit 1' TERM; sh -c 'trap \"echo child; exit 0\" TERM; echo up; while :; do sleep 0.01; done' & wait; wait"
+    # The init lets the child finish: what it leaves behind is killed at once.
+    script = """
+        sh -c 'trap "echo child; exit 0" TERM; echo up; while :; do sleep 0.01; done' &
+        trap 'wait; echo init; exit 1' TERM
+        wait
+    """
     made = shim.container(["sh", "-c", script])
     made.delete()
     container = shim.running(without_pid_namespace(shim, made.bundle), streams=streams)
