@@ -65,6 +65,7 @@ def test_what_is_updated_is_kept_in_mind(shim, native):
     container = shim.running(runtime=native, memory_bytes=64 * MIB)
     container.call("Update", resources=json_any(RESOURCES_URL, {"memory": {"limit": 48 * MIB}}))
     assert memory_limit(container) == 48 * MIB
+    assert container.inspect()["limits"]["memory"]["limit"] == 48 * MIB
 
 
 def test_leftover_processes_are_killed(shim, native):
