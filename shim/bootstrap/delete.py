@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["delete_from_disk"]
 
 
-def delete_from_disk(bundle: str | Path) -> Remains:
+def delete_from_disk(bundle: str | Path, runtime_timeout_s: float | None = None) -> Remains:
     """No process, cgroup, mount or runtime state of the container is left; its files stay. Works twice.
+
+    One call of the OCI runtime may take ``runtime_timeout_s``; None: as long as usual.
 
     Raises:
         ShimError: something could not be removed; the rest was.
     """
-    return asyncio.run(_delete(Bundle(Path(bundle))))
+    return asyncio.run(_delete(Bundle(Path(bundle)), runtime_timeout_s))
 
 
-async def _delete(bundle: Bundle) -> Remains:
+async def _delete(bundle: Bundle, runtime_timeout_s: float | None) -> Remains:
     reaper = Reaper()
     reaper.start()
     try:
         hierarchy = detect()
-        await clear_sandbox(bundle, reaper, hierarchy)
-        return await clear(bundle, reaper, hierarchy)
+        await clear_sandbox(bundle, reaper, hierarchy, runtime_timeout_s)
+        return await clear(bundle, reaper, hierarchy, runtime_timeout_s)
     finally:
         reaper.stop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shim.cgroup.group import Group
@@ -63,8 +63,12 @@ def forget(bundle: Bundle) -> None:
     records.delete(bundle.container_record)
 
 
-async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains:
+async def clear(
+    bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy, runtime_timeout_s: float | None = None
+) -> Remains:
     """No process, cgroup, mount or runtime state of the container is left; its files stay.
+
+    One call of the OCI runtime may take ``runtime_timeout_s``, else what is the default: the rest is to be done, too.
 
     Raises:
         ShimError: something could not be removed; the rest was.
@@ -75,7 +79,7 @@ async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains
         record = records.load(bundle.container_record)
         pid = record["pid"]
         try:
-            await _clear_runtime(record, reaper)
+            await _clear_runtime(record, reaper, runtime_timeout_s)
         except ShimError as error:
             failure = error
             _log.warning("container %s: the runtime could not delete it: %s", record["id"], error)
@@ -87,8 +91,11 @@ async def clear(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> Remains
     return _recorded(bundle, pid)
 
 
-async def _clear_runtime(record: dict[str, Any], reaper: Reaper) -> None:
-    driver = await driver_for(Config(**record["config"]), record["namespace"], reaper)
+async def _clear_runtime(record: dict[str, Any], reaper: Reaper, timeout_s: float | None) -> None:
+    config = Config(**record["config"])
+    if timeout_s is not None:
+        config = replace(config, runtime_timeout=timeout_s)
+    driver = await driver_for(config, record["namespace"], reaper)
     with suppress(NotFound):
         try:
             await driver.delete(record["id"], force=True)

@@ -118,7 +118,9 @@ class Sandbox:
         records.delete(Path(self.request.bundle, _RECORD))
 
 
-async def clear_sandbox(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) -> None:
+async def clear_sandbox(
+    bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy, runtime_timeout_s: float | None = None
+) -> None:
     """Of a sandbox whose bundle this is, and of its containers, no process, cgroup or mount is left.
 
     Nothing happens for the bundle of a container, and when it is done again.
@@ -134,7 +136,7 @@ async def clear_sandbox(bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy) ->
     failure: ShimError | None = None
     for path in record["bundles"]:
         try:
-            await clear(Bundle(Path(path)), reaper, hierarchy)
+            await clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s)
         except ShimError as error:
             failure = error
     kill_holder(record["pid"], record["started"])

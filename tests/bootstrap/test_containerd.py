@@ -11,12 +11,18 @@ import prctl
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from support import bed
-from support.shims import options
+from support.shims import options, raises
 
 from shim import __version__
 from shim.bootstrap import containerd
+from shim.bootstrap.delete import delete_from_disk
+from shim.config import Config
+from shim.errors import DeadlineExceeded
+from shim.linux.mounts import mount
 from shim.proto.bootstrap_pb2 import BootstrapParams
 from shim.proto.runtime_info_pb2 import RuntimeInfo
+from shim.task.bundle import Bundle
+from shim.task.remains import remember
 
 Run = Callable[..., tuple[int, bytes]]
 NAMES = ["-namespace", "ns", "-id", "c1"]
@@ -104,6 +110,25 @@ def test_delete_believes_no_strange_address(tmp_path, content):
     (tmp_path / "address").write_bytes(content)
     containerd._remove_dead_socket(tmp_path)
     assert Path("/etc/hostname").is_file()
+
+
+@pytest.mark.root
+def test_delete_goes_on_when_the_runtime_hangs(tmp_path, state_root):
+    """Its mounts are gone, and what to clear away is remembered for another try."""
+    runc = tmp_path / "runc"
+    runc.write_text("#!/bin/sh\nexec sleep 1000\n")
+    runc.chmod(0o755)
+    bundle = Bundle(tmp_path / "bundle")
+    bundle.rootfs.mkdir(parents=True)
+    mount("none", str(bundle.rootfs), "tmpfs", 0, "")
+    remember(bundle, "c1", "ns", Config(state_root=str(state_root), runtime=str(runc)), "")
+    try:
+        with raises(DeadlineExceeded, "0.2 s"):
+            delete_from_disk(bundle.path, 0.2)
+    finally:
+        prctl.set_child_subreaper(False)
+    assert not bundle.rootfs.is_mount()
+    assert bundle.container_record.exists()
 
 
 @pytest.mark.parametrize("sent", [None, "runc"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from support import bed
+from support.client_streams import DEADLINE_S, poll
 from support.shims import CgroupParent, options
 
 from shim.bootstrap import start
 from shim.bootstrap.listener import listen
 from shim.errors import ShimError
+from shim.linux.mount_api import MS_BIND, MS_RDONLY, MS_REMOUNT
 from shim.linux.mounts import mount, umount2
 from shim.proto.runc_options_pb2 import Options
 from shim.proto.task_v3_pb2 import DeleteResponse
@@ -28,6 +31,14 @@ pytestmark = pytest.mark.root
 def status(pid: int, key: str) -> str:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:"))
+
+
+def kill(pid: int) -> None:
+    """It has ended, whenever somebody reaps it."""
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert poll(pidfd, select.POLLIN, DEADLINE_S)
+    os.close(pidfd)
 
 
 def session(pid: int) -> int:
@@ -116,8 +127,7 @@ def test_a_dead_shims_socket_is_replaced(program, bundle):
     folder = bundle(["true"])
     program.start(folder, "c1")
     first = program.pid()
-    os.kill(first, signal.SIGKILL)
-    bed.until(lambda: not Path(f"/proc/{first}").exists(), "it lives on")
+    kill(first)
     assert program.socket("c1").exists()
     program.start(folder, "c1")
     assert program.pid() != first
@@ -151,21 +161,32 @@ def _has_core_scheduling() -> bool:
     return done.returncode == 0
 
 
-def test_a_bundle_that_cannot_be_written(program, tmp_path):
-    """The shim runs by then; it is ended again."""
+@pytest.mark.parametrize("log", [False, True])
+def test_a_bundle_that_cannot_be_written(program, tmp_path, log):
+    """Without a log the shim is not started; with one it runs by then, and is ended again."""
     folder = tmp_path / "ro"
     folder.mkdir()
-    (folder / "shim.log").touch()
-    mount(str(folder), str(folder), "", 0x1000, "")
-    mount("", str(folder), "", 0x1000 | 0x20 | 0x1, "")
-    os.mkfifo(tmp_path / "log")
+    os.mkfifo(folder / "log")
+    keeper = os.open(folder / "log", os.O_RDWR) if log else None
+    mount(str(folder), str(folder), "", MS_BIND, "")
+    mount("", str(folder), "", MS_BIND | MS_REMOUNT | MS_RDONLY, "")
     try:
         done = program.run(program.command("start", "c1"), folder)
-        assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
-        assert b"Read-only file system" in done.stdout
-        assert not program.socket("c1").exists()
     finally:
         umount2(str(folder), 0)
+        if keeper is not None:
+            os.close(keeper)
+    assert (done.returncode, done.stdout.count(b"\n")) == (1, 1)
+    assert b"Read-only file system" in done.stdout
+    assert not program.socket("c1").exists()
+
+
+def test_a_log_that_nobody_reads_is_a_file(program, bundle):
+    folder = bundle(["true"])
+    os.mkfifo(folder / "log")
+    program.start(folder, "c1")
+    assert program.pid()
+    assert "serves" in (folder / "shim.log").read_text()
 
 
 def test_no_interpreter(monkeypatch, state_root, tmp_path):
@@ -212,8 +233,7 @@ def test_delete_after_a_killed_shim(cgroups: CgroupParent, program, bundle):
         wanted = options(cgroup_parent=cgroups.path)
         init = connection.call("Create", id="c1", bundle=str(folder), options=wanted).pid
         connection.call("Start", id="c1")
-        os.kill(pid, signal.SIGKILL)
-    bed.until(lambda: not Path(f"/proc/{pid}").exists(), "it lives on")
+        kill(pid)
     assert Path(f"/proc/{init}").exists()
     answer = deleted(program, folder, bundle=folder)
     assert (answer.pid, answer.exit_status) == (init, 137)
@@ -230,7 +250,7 @@ def test_delete_finds_how_it_ended(cgroups: CgroupParent, program, bundle):
         connection.call("Create", id="c1", bundle=str(folder), options=options(cgroup_parent=cgroups.path))
         connection.call("Start", id="c1")
         ended = connection.call("Wait", id="c1")
-        os.kill(program.pid(), signal.SIGKILL)
+        kill(program.pid())
     # Run beside the bundle, of which nothing is said, as for a container of a pod.
     answer = deleted(program, bundle(["true"]), folder.name)
     assert (answer.exit_status, answer.exited_at) == (9, ended.exited_at)
