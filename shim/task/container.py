@@ -275,6 +275,7 @@ class Container:
             self.init.machine.check("pause")
             self.init.machine.move(State.PAUSING)
             try:
+                await self._execs_started()
                 await self.driver.pause(self.id)
             except BaseException:
                 if self.init.state is State.PAUSING:
@@ -282,7 +283,7 @@ class Container:
                 raise
             if self.init.state is State.PAUSING:
                 self.init.machine.move(State.PAUSED)
-            self._shop.publish(events.TaskPaused(self.id))
+                self._shop.publish(events.TaskPaused(self.id))
 
     async def resume(self) -> None:
         """Every process of the container runs again.
@@ -295,7 +296,7 @@ class Container:
             await self.driver.resume(self.id)
             if self.init.state is State.PAUSED:
                 self.init.machine.move(State.RUNNING)
-            self._shop.publish(events.TaskResumed(self.id))
+                self._shop.publish(events.TaskResumed(self.id))
 
     async def update(self, resources: dict[str, object]) -> None:
         """The limits in ``resources`` (a LinuxResources) hold from now on; others stay.
@@ -395,6 +396,13 @@ class Container:
                         await process.wait()
         for process in list(self.execs.values()):
             self._tell_exit(process)
+
+    async def _execs_started(self) -> None:
+        # A process that is on its way into a group that freezes freezes as well, and its runtime waits for it until it is
+        # killed at its deadline. No further exec starts while the state is pausing.
+        for process in list(self.execs.values()):
+            async with process.lock:
+                pass
 
     async def _tell_exit_after_start(self, process: TaskProcess) -> None:
         # Start holds the lock until it has told of the start.

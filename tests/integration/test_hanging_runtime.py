@@ -127,6 +127,21 @@ def test_nobody_waits_for_a_pause(shim, fake):
     assert container.state() == "STOPPED"
 
 
+def test_a_pause_waits_for_an_exec_that_starts(shim, fake):
+    """Else the exec would freeze on its way into the container, and its runtime with it."""
+    container = shim.running(runtime=fake("exec", fake.gate))
+    container.add_exec("slow", ["sleep", "1000"])
+    container.add_exec("late", ["sleep", "1000"])
+    starting, pausing = container.begin("Start", exec_id="slow"), container.begin("Pause")
+    until(lambda: container.state() == "PAUSING", "pausing")
+    with raises(FailedPrecondition, "cannot exec in", "pausing"):
+        container.start("late")
+    fake.open_gate()
+    assert starting.result().pid
+    pausing.result()
+    assert container.state() == container.state("slow") == "PAUSED"
+
+
 def test_nobody_waits_for_a_delete(shim, fake):
     container = shim.running(["true"], runtime=fake("delete", fake.gate))
     assert container.wait() == 0
