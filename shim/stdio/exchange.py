@@ -154,7 +154,7 @@ class Exchange:
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
-        self._expected: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def offer(self, stream_id: str, *, to_process: bool) -> tuple[OwnedFd, Channel]:
         """The process's end of a new pipe, which the caller owns, and the channel of the other, to be withdrawn.
@@ -168,8 +168,9 @@ class Exchange:
         source, sink = pipe()
         theirs, ours = (source, sink) if to_process else (sink, source)
         channel = self._channels[stream_id] = Channel(stream_id, ours, to_process=to_process)
-        if (expected := self._expected.get(stream_id)) is not None:
-            expected.set()
+        for waiting in self._waiting.get(stream_id, ()):
+            if not waiting.done():
+                waiting.set_result(None)
         return theirs, channel
 
     def withdraw(self, channel: Channel) -> None:
@@ -181,10 +182,14 @@ class Exchange:
     async def find(self, stream_id: str) -> Channel:
         """The channel of that id, now or when a process has one."""
         while (channel := self._channels.get(stream_id)) is None:
-            expected = self._expected.setdefault(stream_id, asyncio.Event())
+            # One each: of two clients the one that leaves must not take the other's news with it.
+            news = asyncio.get_running_loop().create_future()
+            others = self._waiting.setdefault(stream_id, [])
+            others.append(news)
             try:
-                await expected.wait()
+                await news
             finally:
-                if self._expected.get(stream_id) is expected:
-                    del self._expected[stream_id]
+                others.remove(news)
+                if not others:
+                    self._waiting.pop(stream_id, None)
         return channel

@@ -33,7 +33,19 @@ async def test_a_channel_is_found_before_and_after_it_is_there(exchange: Exchang
         other.cancel()
         await asyncio.wait([other])
         exchange.withdraw(channel)
-    assert exchange._expected == exchange._channels == {}
+    assert exchange._waiting == exchange._channels == {}
+
+
+async def test_of_two_that_wait_one_may_leave(exchange: Exchange):
+    """As when containerd was killed, and its old connection is seen to have ended after the new one came."""
+    old, new = (asyncio.create_task(exchange.find("x")) for _ in range(2))
+    await asyncio.sleep(0)
+    old.cancel()
+    await asyncio.wait([old])
+    fd, channel = exchange.offer("x", to_process=False)
+    assert await new is channel
+    fd.close()
+    exchange.withdraw(channel)
 
 
 async def test_an_id_is_taken_until_it_is_withdrawn(exchange: Exchange):
