@@ -1,4 +1,4 @@
-"""A fixture that starts servers and stops them."""
+"""A fixture that starts servers and stops them; tests may be coroutines."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.empty_pb2 import Empty
+from support.coroutines import pytest_pyfunc_call
 from support.serving import Running
 
 from shim.proto.task_v3_pb2 import StateRequest, StateResponse
 from shim.transport.server import Method
+
+__all__ = ["pytest_pyfunc_call"]
 
 
 async def echo(request: StateRequest, _context: object) -> StateResponse:
