@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class Containers:
     """``on_empty`` is called when there are no containers, now or later, after a Shutdown was asked for.
 
-    ``on_change`` is called before a container is made and after one is gone.
+    ``on_change`` is called before and after a container is made, and when one is gone.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Containers:
             self._by_id[request.id] = container
         finally:
             del self._creating[request.id]
+            self._on_change()
             self._check_empty()
         if request.config.auto_remove:
             removal = asyncio.create_task(self._remove_at_end(container))

@@ -122,6 +122,7 @@ class SandboxService:
             response.info["shim"] = json.dumps(
                 {
                     "pid": os.getpid(),
+                    "holder": sandbox.pid,
                     "containers": [container.id for container in self._sandboxes.members(sandbox.id)],
                     "network": sandbox.request.namespaces.network,
                 }

@@ -76,7 +76,7 @@ class Sandboxes:
         return group_at(parent, hierarchy).stats(), hierarchy.mode == "unified"
 
     def remember(self) -> None:
-        """Write down for each which containers there are, before one is made and after one is gone."""
+        """Write down for each which containers there are now."""
         for sandbox in self._by_id.values():
             if sandbox.ready:
                 try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shim.process import Reaper
     from shim.task.bundle import Bundle
 
-__all__ = ["Remains", "clear", "forget", "remember"]
+__all__ = ["Remains", "clear", "forget", "remember", "remembered"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,20 +63,33 @@ def forget(bundle: Bundle) -> None:
     records.delete(bundle.container_record)
 
 
+def remembered(bundle: Bundle) -> dict[str, Any] | None:
+    """What was written down of the container in this bundle, if anything."""
+    try:
+        return records.load(bundle.container_record)
+    except NotFound:
+        return None
+
+
 async def clear(
-    bundle: Bundle, reaper: Reaper, hierarchy: Hierarchy, runtime_timeout_s: float | None = None
+    bundle: Bundle,
+    reaper: Reaper,
+    hierarchy: Hierarchy,
+    runtime_timeout_s: float | None = None,
+    copy: dict[str, Any] | None = None,
 ) -> Remains:
     """No process, cgroup, mount or runtime state of the container is left; its files stay.
 
     One call of the OCI runtime may take ``runtime_timeout_s``, else what is the default: the rest is to be done, too.
+    ``copy`` is of the container's record, for a bundle that may be gone.
 
     Raises:
         ShimError: something could not be removed; the rest was.
     """
     failure: ShimError | None = None
     pid = 0
-    with suppress(NotFound):
-        record = records.load(bundle.container_record)
+    record = remembered(bundle) or copy
+    if record is not None:
         pid = record["pid"]
         try:
             await _clear_runtime(record, reaper, runtime_timeout_s)

@@ -2,8 +2,8 @@
 
     created --start--> ready --stop, or its process dies--> stopped --shutdown--> gone
 
-What is needed to clear it away without its shim is ``sandbox.json`` in its bundle: containerd's ``delete`` is told of the
-sandbox alone, so the record names the bundles of its containers, too. It is written before a container is made.
+What is needed to clear it away without its shim is ``sandbox.json`` in its bundle. containerd's ``delete`` is told of the
+sandbox alone, and the bundles of its containers may be gone by then, so the record holds copies of theirs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shim.errors import FailedPrecondition, NotFound, ShimError
 from shim.process.holder import Namespaces, hold, kill_holder, start_time
 from shim.store import records
 from shim.task.bundle import Bundle
-from shim.task.remains import clear
+from shim.task.remains import clear, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,7 +110,8 @@ class Sandbox:
 
     def remember(self, bundles: Iterable[str]) -> None:
         """Write down what ``clear_sandbox`` will need; ``bundles`` are those of its containers."""
-        record = {"pid": self.pid, "started": start_time(self.pid), "bundles": sorted(bundles)}
+        containers = {path: remembered(Bundle(Path(path))) for path in sorted(bundles)}
+        record = {"pid": self.pid, "started": start_time(self.pid), "containers": containers}
         records.save(Path(self.request.bundle, _RECORD), record)
 
     def forget(self) -> None:
@@ -134,9 +135,9 @@ async def clear_sandbox(
     except NotFound:
         return
     failure: ShimError | None = None
-    for path in record["bundles"]:
+    for path, copy in record["containers"].items():
         try:
-            await clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s)
+            await clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s, copy)
         except ShimError as error:
             failure = error
     kill_holder(record["pid"], record["started"])

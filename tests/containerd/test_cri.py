@@ -1,12 +1,18 @@
-"""Kubernetes' pods over our shim, driven as a kubelet does it."""
+"""Kubernetes' pods over our shim, driven as a kubelet does it: with a pause container, and where containerd knows of it
+in a sandbox of the shim's own."""
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 from support import bed
-from support.cri import CRI, KubernetesContainerd
+from support.cri import CRI, SANDBOXES, KubernetesContainerd
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_pods")]
+
+GVISOR = ["runsc"] if bed.has_steady_runsc() else []
 
 DEAF = "trap '' TERM; while :; do sleep 0.05; done"
 POLITE = "echo started; trap 'exit 7' TERM; while :; do sleep 0.05; done"
@@ -16,8 +22,9 @@ def test_containerd_serves_cri(kubernetes: KubernetesContainerd) -> None:
     assert kubernetes.call("Version", CRI.VersionRequest()).runtime_name == "containerd"
 
 
-def test_life_of_a_pod(kubernetes: KubernetesContainerd, runtime: str) -> None:
-    pod = kubernetes.run_pod("life", runtime)
+@pytest.mark.parametrize("handler", ["runc", "crun", *GVISOR, *SANDBOXES])
+def test_life_of_a_pod(kubernetes: KubernetesContainerd, handler: str) -> None:
+    pod = kubernetes.run_pod("life", handler)
     assert kubernetes.pods() == {pod.id: CRI.SANDBOX_READY}
     pod.remove_container(pod.create("unstarted", "true"))
     lasting = pod.start("lasting", "sh", "-c", POLITE)
@@ -37,9 +44,8 @@ def test_life_of_a_pod(kubernetes: KubernetesContainerd, runtime: str) -> None:
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", "runsc"])
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
 def test_a_pod_has_a_network_and_a_name_of_its_own(kubernetes: KubernetesContainerd, handler: str) -> None:
-    bed.need_runtime(handler)
     pod = kubernetes.run_pod("netted", handler, host_network=False)
     container = pod.start("c", "sleep", "100")
     address = pod.status().network.ip
@@ -50,9 +56,10 @@ def test_a_pod_has_a_network_and_a_name_of_its_own(kubernetes: KubernetesContain
     pod.remove()
 
 
-def test_containers_may_see_each_others_processes(kubernetes: KubernetesContainerd) -> None:
+@pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
+def test_containers_may_see_each_others_processes(kubernetes: KubernetesContainerd, handler: str) -> None:
     """One that does not listen is killed, with all that it has started and nothing else."""
-    pod = kubernetes.run_pod("pids", shared_pids=True)
+    pod = kubernetes.run_pod("pids", handler, shared_pids=True)
     first = pod.start("first", "sh", "-c", f"sleep 1234 & {DEAF}")
     second = pod.start("second", "sleep", "4321")
     seen = pod.exec(first, "ps")[0]
@@ -66,13 +73,22 @@ def test_containers_may_see_each_others_processes(kubernetes: KubernetesContaine
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", "runsc"])
-def test_a_pod_whose_first_container_dies_is_not_ready(
-    kubernetes: KubernetesContainerd, handler: str
-) -> None:
-    bed.need_runtime(handler)
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+def test_a_pod_without_its_first_process_is_not_ready(kubernetes: KubernetesContainerd, handler: str) -> None:
     pod = kubernetes.run_pod("dying", handler)
-    kubernetes.ctr("task", "kill", "-s", "SIGKILL", pod.id)
+    os.kill(pod.pid, signal.SIGKILL)
+    bed.until(lambda: pod.status().state == CRI.SANDBOX_NOTREADY, "the pod stays ready")
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
+def test_a_pod_whose_shim_is_killed_leaves_nothing(kubernetes: KubernetesContainerd, handler: str) -> None:
+    pod = kubernetes.run_pod("shimless", handler)
+    container = pod.start("c", "sleep", "100")
+    (shim,) = kubernetes.shims()
+    os.kill(shim, signal.SIGKILL)
+    bed.until(lambda: pod.container(container).state == CRI.CONTAINER_EXITED, "the container counts as alive")
     bed.until(lambda: pod.status().state == CRI.SANDBOX_NOTREADY, "the pod stays ready")
     pod.stop()
     pod.remove()

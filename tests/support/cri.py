@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,26 @@ import grpc
 from support import bed, images
 from support.containerd import RUNTIME, Containerd
 
-__all__ = ["CRI", "KubernetesContainerd", "Pod"]
+__all__ = ["CRI", "SANDBOXES", "KubernetesContainerd", "Pod"]
 
 CRI, _services = grpc.protos_and_services("support/cri.proto")
 _PLUGINS = Path("/usr/lib/cni")
 _CALL_S = 60.0
+
+
+def _has_sandboxes() -> bool:
+    """Whether containerd is there and knows sandboxes that a shim makes, as it does from 2.0 on."""
+    if shutil.which("containerd") is None:
+        return False
+    version = subprocess.run(
+        ["containerd", "--version"], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    return int(version.split()[2].lstrip("v").partition(".")[0]) >= 2
+
+
+_SANDBOXED = "sandboxed"
+SANDBOXES = [_SANDBOXED] if _has_sandboxes() else []
+"""The runtime handler of pods without a pause image, where containerd knows of such."""
 
 # 1.6 takes the default class of a kernel without hugetlb or AppArmor for an error.
 _CRI = """
@@ -47,6 +63,11 @@ _HANDLER = """
   TypeUrl = "runtimeoptions.v1.Options"
   ConfigPath = "{path}"
 """
+_SANDBOX_HANDLER = f"""
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{_SANDBOXED}]
+  runtime_type = "{RUNTIME}"
+  sandboxer = "shim"
+"""
 _RUNSC_CONFIG = """
 [runsc_config]
 # Debian's runsc of 2022 takes every network namespace for the host's on Linux 6.8 and newer, and refuses a stack of its own.
@@ -66,6 +87,8 @@ class KubernetesContainerd(Containerd):
         (folder / "cni" / "10-pods.conflist").write_text(json.dumps(_network(disk)))
         super().__init__(folder, disk)
         self.channel: grpc.Channel | None = None
+        self.network = folder / "netns"
+        """Outlives the daemon, as this host's would."""
 
     def configuration(self) -> str:
         """As of every daemon, with CRI and a handler for each OCI runtime."""
@@ -79,25 +102,20 @@ class KubernetesContainerd(Containerd):
                 + (_RUNSC_CONFIG if name == "runsc" else "")
             )
             text += _HANDLER.format(name=name, runtime=RUNTIME, path=path)
-        return text
+        return text + (_SANDBOX_HANDLER if SANDBOXES else "")
 
     def program(self) -> list[str]:
-        """In a network namespace of its own, the loopback of which is up."""
-        inner = 'ip link set lo up && exec "$0" "$@"'
-        return [
-            shutil.which("unshare") or "unshare",
-            "--net",
-            "--",
-            "sh",
-            "-c",
-            inner,
-            *super().program(),
-        ]
+        """In the network namespace."""
+        return ["nsenter", f"--net={self.network}", "--", *super().program()]
 
     def start(self) -> None:
+        if not self.network.exists():
+            self.network.touch()
+            subprocess.run(["unshare", f"--net={self.network}", "ip", "link", "set", "lo", "up"], check=True)
         super().start()
-        if self.channel is None:
-            self.channel = grpc.insecure_channel(f"unix://{self.socket}")
+        if self.channel is not None:
+            self.channel.close()
+        self.channel = grpc.insecure_channel(f"unix://{self.socket}")
         bed.until(self._ready, "the network of pods is not ready")
 
     def close(self) -> None:
@@ -131,7 +149,10 @@ class KubernetesContainerd(Containerd):
 
 
 class Pod:
-    """One pod and what is done with it. ``host_network``: that of the daemon; ``shared_pids``: one pid namespace."""
+    """One pod and what is done with it.
+
+    ``host_network``: that of the daemon, the default where it works; ``shared_pids``: one pid namespace for all.
+    """
 
     def __init__(
         self,
@@ -139,10 +160,13 @@ class Pod:
         name: str,
         handler: str,
         *,
-        host_network: bool = True,
+        host_network: bool | None = None,
         shared_pids: bool = False,
     ) -> None:
         self._daemon = daemon
+        if host_network is None:
+            # containerd 2.1 crashes where it is to give a sandbox of a shim's the host's network (issue 12983).
+            host_network = handler not in SANDBOXES
         self.logs = daemon.disk / "pods" / f"{name}-{handler}"
         self._namespaces = CRI.NamespaceOption(
             network=CRI.NODE if host_network else CRI.POD, pid=CRI.POD if shared_pids else CRI.CONTAINER
@@ -216,6 +240,13 @@ class Pod:
     def status(self) -> Any:
         """The status of the pod."""
         return self._daemon.call("PodSandboxStatus", CRI.PodSandboxRequest(pod_sandbox_id=self.id)).status
+
+    @property
+    def pid(self) -> int:
+        """The process that is there as long as the pod is ready."""
+        request = CRI.PodSandboxRequest(pod_sandbox_id=self.id, verbose=True)
+        info = self._daemon.call("PodSandboxStatus", request).info
+        return json.loads(info["shim"])["holder"] if "shim" in info else json.loads(info["info"])["pid"]
 
     def stop(self) -> None:
         """Nothing of it runs any more."""
