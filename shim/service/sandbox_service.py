@@ -73,6 +73,7 @@ class SandboxService:
                 request.bundle_path,
                 _namespaces(config, request.netns_path),
                 config.linux.cgroup_parent,
+                _resolv_conf(config),
             )
         )
         return wire.CreateSandboxResponse()
@@ -180,3 +181,14 @@ def _namespaces(config: PodSandboxConfig, network: str) -> Namespaces:
         hostname=config.hostname,
         sysctls=dict(config.linux.sysctls),
     )
+
+
+def _resolv_conf(config: PodSandboxConfig) -> str:
+    dns = config.dns_config
+    lines = [f"nameserver {server}" for server in dns.servers]
+    lines += [
+        f"{key} {' '.join(words)}"
+        for key, words in (("search", dns.searches), ("options", dns.options))
+        if words
+    ]
+    return "".join(f"{line}\n" for line in lines)

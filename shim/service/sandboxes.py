@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shim.cgroup.accounting import group_at
 from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
-from shim.task.sandbox import Sandbox
+from shim.task.sandbox import SANDBOX_ANNOTATION, Sandbox
 
 if TYPE_CHECKING:
     from shim.service.containers import Containers
@@ -25,8 +25,6 @@ __all__ = ["Sandboxes"]
 
 _log = logging.getLogger(__name__)
 
-_ANNOTATION = "io.kubernetes.cri.sandbox-id"
-
 
 class Sandboxes:
     """Knows the containers too, since a sandbox is stopped with all that runs in it."""
@@ -34,7 +32,7 @@ class Sandboxes:
     def __init__(self, shop: Workshop, containers: Containers) -> None:
         self._shop = shop
         self._containers = containers
-        self._by_id: dict[str, Sandbox] = {}
+        self._by_id = shop.sandboxes
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -61,7 +59,11 @@ class Sandboxes:
 
     def members(self, sandbox_id: str) -> list[Container]:
         """The containers in it."""
-        return [c for c in self._containers if c.spec.annotations.get(_ANNOTATION, sandbox_id) == sandbox_id]
+        return [
+            c
+            for c in self._containers
+            if c.spec.annotations.get(SANDBOX_ANNOTATION, sandbox_id) == sandbox_id
+        ]
 
     def statistics(self, sandbox_id: str) -> tuple[Statistics, bool]:
         """What all of the pod uses, and whether that is in the terms of cgroup v2.
@@ -103,8 +105,8 @@ class Sandboxes:
             for container in self.members(sandbox_id):
                 await container.delete()
                 self._containers.forget(container)
+            await sandbox.remove()
             self._by_id.pop(sandbox_id, None)
-            sandbox.forget()
         finally:
             self._containers.ask_shutdown()
 

@@ -34,6 +34,7 @@ from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
 from shim.task.member_process import MemberProcess
 from shim.task.remains import forget, remember
+from shim.task.sandbox import SANDBOX_ANNOTATION
 from shim.task.states import State
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from shim.process import Exit
     from shim.runtime import CheckpointOptions, Driver
     from shim.task.control_group import Statistics
+    from shim.task.pod_files import PodFiles
     from shim.task.process import Snapshot, TaskProcess
     from shim.task.workshop import Workshop
 
@@ -124,7 +126,9 @@ class Container:
                 await asyncio.to_thread(mount_all, request.rootfs, str(bundle.rootfs))
             bundle.check_rootfs(spec)
             group = ControlGroup.plan(shop, request.config, spec, request.id)
-            spec = _with_configuration(bundle, spec, group, limits_of(request.config))
+            sandbox = shop.sandboxes.get(spec.annotations.get(SANDBOX_ANNOTATION, ""))
+            files = sandbox.files if sandbox is not None else None
+            spec = _with_configuration(bundle, spec, group, limits_of(request.config), files)
             bundle.forget_exit()
             undo.callback(forget, bundle)
             remember(bundle, request.id, shop.namespace, request.config, group.path)
@@ -432,8 +436,12 @@ async def _unmount(bundle: Bundle) -> None:
         _log.warning("%s was busy and is detached", ", ".join(busy))
 
 
-def _with_configuration(bundle: Bundle, spec: Spec, group: ControlGroup, limits: dict[str, object]) -> Spec:
+def _with_configuration(
+    bundle: Bundle, spec: Spec, group: ControlGroup, limits: dict[str, object], files: PodFiles | None
+) -> Spec:
     wanted = replace(spec, raw=with_resources(spec.raw, limits)) if limits else spec
+    if files is not None:
+        wanted = replace(wanted, raw=files.laid_into(wanted.raw))
     for_runtime = group.rewrite(wanted.raw)
     if for_runtime != spec.raw:
         bundle.save_spec(for_runtime)

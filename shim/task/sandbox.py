@@ -8,6 +8,7 @@ sandbox alone, and the bundles of its containers may be gone by then, so the rec
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from contextlib import suppress
@@ -19,6 +20,7 @@ from shim.errors import FailedPrecondition, NotFound, ShimError
 from shim.process.holder import Namespaces, hold, kill_holder, start_time
 from shim.store import records
 from shim.task.bundle import Bundle
+from shim.task.pod_files import PodFiles
 from shim.task.remains import clear, remembered
 
 if TYPE_CHECKING:
@@ -27,9 +29,13 @@ if TYPE_CHECKING:
     from shim.cgroup.hierarchy import Hierarchy
     from shim.process import Child, Exit, Reaper
 
-__all__ = ["Sandbox", "SandboxRequest", "clear_sandbox"]
+__all__ = ["SANDBOX_ANNOTATION", "Sandbox", "SandboxRequest", "clear_sandbox"]
+
+SANDBOX_ANNOTATION = "io.kubernetes.cri.sandbox-id"
+"""Names the sandbox in the config.json of its containers."""
 
 _RECORD = "sandbox.json"
+_FILES = "pod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class SandboxRequest:
     namespaces: Namespaces = field(default_factory=Namespaces)
     cgroup_parent: str = ""
     """The cgroup of the pod, whose containers are below it; empty when there is none."""
+    resolv_conf: str = ""
+    """What its containers have as /etc/resolv.conf; empty: the host's."""
 
 
 class Sandbox:
@@ -48,6 +56,12 @@ class Sandbox:
 
     def __init__(self, request: SandboxRequest, reaper: Reaper) -> None:
         self.request = request
+        self.files = PodFiles(
+            Path(request.bundle, _FILES),
+            request.namespaces.hostname if request.namespaces.uts else "",
+            request.resolv_conf,
+            shared_memory=request.namespaces.ipc,
+        )
         self.created_at_ns = 0
         self._reaper = reaper
         self._child: Child | None = None
@@ -74,7 +88,7 @@ class Sandbox:
         return self._child is not None and self._child.exit is None
 
     async def start(self) -> None:
-        """The namespaces exist.
+        """The namespaces and files exist.
 
         Raises:
             FailedPrecondition: it was started before.
@@ -85,7 +99,11 @@ class Sandbox:
             raise FailedPrecondition(f"sandbox {self.id} was started already")
         self._starting = True
         try:
+            await asyncio.to_thread(self.files.make)
             self._child = await hold(self._reaper, self.request.namespaces)
+        except BaseException:
+            await asyncio.to_thread(self.files.remove)
+            raise
         finally:
             self._starting = False
         self.created_at_ns = time.time_ns()
@@ -114,8 +132,9 @@ class Sandbox:
         record = {"pid": self.pid, "started": start_time(self.pid), "containers": containers}
         records.save(Path(self.request.bundle, _RECORD), record)
 
-    def forget(self) -> None:
-        """Nothing is left to clear away."""
+    async def remove(self) -> None:
+        """Its files are gone, and nothing is left to clear away."""
+        await asyncio.to_thread(self.files.remove)
         records.delete(Path(self.request.bundle, _RECORD))
 
 
@@ -141,6 +160,7 @@ async def clear_sandbox(
         except ShimError as error:
             failure = error
     kill_holder(record["pid"], record["started"])
+    PodFiles(bundle.path / _FILES).remove()
     if failure is not None:
         raise failure
     records.delete(file)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shim.config import Config
     from shim.process import Reaper
     from shim.task.events import Event
+    from shim.task.sandbox import Sandbox
 
 __all__ = ["Workshop"]
 
@@ -34,6 +35,8 @@ class Workshop:
     publish: Callable[[Event], None] = lambda _: None
     """Takes each event, at once and in order; must not raise."""
     copier: Copier = field(default_factory=Copier)
+    sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    """By their ids, for the containers that are made in them."""
 
     def close(self) -> None:
         """End what runs on its own."""

@@ -65,6 +65,8 @@ def test_containers_may_see_each_others_processes(kubernetes: KubernetesContaine
     seen = pod.exec(first, "ps")[0]
     assert "sleep 4321" in seen
     assert "sleep 1234" in seen
+    pod.exec(first, "touch", "/dev/shm/shared")
+    assert pod.exec(second, "ls", "/dev/shm")[0] == "shared\n"
     pod.stop_container(first)
     assert pod.wait(first) == 137
     assert pod.container(second).state == CRI.CONTAINER_RUNNING

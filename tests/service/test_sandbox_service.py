@@ -35,6 +35,8 @@ def pod(sysctls: dict[str, str] | None = None, parent: str = "", **modes: Any) -
     modes = {"network": POD, "pid": CONTAINER, "ipc": POD, **modes}
     linux = {"security_context": {"namespace_options": modes}, "sysctls": sysctls or {}}
     config = PodSandboxConfig(hostname="podname", linux={**linux, "cgroup_parent": parent})
+    config.dns_config.servers.append("192.0.2.53")
+    config.dns_config.searches.extend(["a.test", "b.test"])
     return AnyMessage(type_url="runtime.v1.PodSandboxConfig", value=config.SerializeToString())
 
 
@@ -58,7 +60,10 @@ class Sandboxed(Shim):
     def member(self, pid: int, args: list[str] = ("sleep", "1000"), **how: object) -> Container:  # type: ignore[assignment]
         """A container in the namespaces of ``pid``, as CRI makes its config.json."""
         namespaces = [{"type": kind, "path": f"/proc/{pid}/ns/{name}"} for kind, name in NAMESPACES.items()]
+        template = json.loads((bed.CHECKOUT / "bundles" / "readonly" / "config.json").read_text())
         changes = {
+            # The pod's files are mounted in /etc, and not in that of the sample root filesystem.
+            "mounts": [*template["mounts"], {"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}],
             "annotations": {"io.kubernetes.cri.sandbox-id": "box"},
             "hostname": None,
             "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, *namespaces]},
@@ -162,10 +167,12 @@ def test_containers_share_the_namespaces(box: Sandboxed, network: str) -> None:
     assert os.stat(network).st_ino == int(namespace(pid, "net").strip("net:[]"))
     assert namespace(pid, "pid") == namespace("self", "pid")
     streams = box.streams()
-    script = "hostname; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced"
+    script = "cat /etc/hostname /etc/resolv.conf; hostname; echo shared > /dev/shm/x; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced"
     member = box.member(pid, ["sh", "-c", f"{script}; sleep 1000"], streams=streams)
-    other = box.member(pid)
-    streams.read_until(b"podname\n1\n1\n")
+    streams.read_until(b"podname\nnameserver 192.0.2.53\nsearch a.test b.test\npodname\n1\n1\n")
+    output = box.streams()
+    other = box.member(pid, ["sh", "-c", "cat /dev/shm/x; exec sleep 1000"], streams=output)
+    output.read_until(b"shared\n")
     for name in NAMESPACES.values():
         assert namespace(member.pid, name) == namespace(other.pid, name) == namespace(pid, name)
         assert namespace(pid, name) != namespace("self", name)
