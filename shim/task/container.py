@@ -255,8 +255,12 @@ class Container:
         ids = {
             process.pid: name for name, process in self.execs.items() if process.exit is None and process.pid
         }
-        if self.init.state is State.STOPPED or not self.pid:
+        if not self.pid:
             return {}
+        if self.init.state is State.STOPPED:
+            # A containerd that comes back takes a shim without processes for one that was never used, clears it away, and
+            # never learns how the container ended. Until the delete its init counts, as a zombie would.
+            return {self.pid: ""}
         if self.driver.waits_by_command:
             return {pid: ids.get(pid, "") for pid in (self.pid, *ids)}
         return {pid: ids.get(pid, "") for pid in self.group.pids() or (self.pid, *ids)}

@@ -412,7 +412,8 @@ def test_pids_name_the_execs(shim):
     assert not info[container.pid].type_url
     container.kill()
     container.wait()
-    assert container.pids() == []
+    # Until it is deleted: containerd takes a shim without processes for one that was never used.
+    assert container.pids() == [container.pid]
 
 
 # ResizePty, CloseIO, Connect, Checkpoint.
