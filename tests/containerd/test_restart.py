@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +47,27 @@ def test_containerd_may_die_under_a_pod(leaks: None, run_daemon: Any, tmp_path: 
         assert pod.container(lasting).state == CRI.CONTAINER_EXITED
         pod.remove()
         assert daemon.pods() == {}
+
+
+@pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
+def test_a_container_may_end_meanwhile(leaks: None, run_daemon: Any, tmp_path: Path, handler: str) -> None:
+    """Its exit code is known. CRI throws away what then is in a FIFO; of a stream nothing is lost, nothing comes twice."""
+    lines = [f"line{number}" for number in range(2000)]
+    talk = f"i=0; while [ $i -lt {len(lines)} ]; do echo line$i; i=$((i+1)); done; exit 3"
+    with run_daemon(tmp_path, KubernetesContainerd) as daemon:
+        pod = daemon.run_pod("talking", handler)
+        script = f"trap '{talk}' USR1; echo ready; while :; do sleep 0.02; done"
+        container = pod.start("talk", "sh", "-c", script)
+        bed.until(lambda: pod.log("talk") == ["ready"], "it is not ready")
+        tasks = [line.split() for line in daemon.ctr("task", "list").stdout.splitlines()]
+        pid = next(int(words[1]) for words in tasks if words[0] == container)
+        daemon.kill()
+        os.kill(pid, signal.SIGUSR1)
+        bed.until(lambda: not Path(f"/proc/{pid}").exists(), "it does not end")
+        daemon.start()
+        assert pod.wait(container) == 3
+        if handler == "streamed":
+            bed.until(lambda: len(pod.log("talk")) > len(lines), "some lines are missing")
+            assert pod.log("talk") == ["ready", *lines]
+        pod.stop()
+        pod.remove()

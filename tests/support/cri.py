@@ -34,9 +34,9 @@ def _has_sandboxes() -> bool:
     return int(version.split()[2].lstrip("v").partition(".")[0]) >= 2
 
 
-_SANDBOXED = "sandboxed"
-SANDBOXES = [_SANDBOXED] if _has_sandboxes() else []
-"""The runtime handler of pods without a pause image, where containerd knows of such."""
+_SANDBOXED, _STREAMED = "sandboxed", "streamed"
+SANDBOXES = [_SANDBOXED, _STREAMED] if _has_sandboxes() else []
+"""The runtime handlers of pods without a pause image, where containerd knows of such; of the second, stdio goes over ttrpc."""
 
 # 1.6 takes the default class of a kernel without hugetlb or AppArmor for an error.
 _CRI = """
@@ -67,6 +67,10 @@ _SANDBOX_HANDLER = f"""
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{_SANDBOXED}]
   runtime_type = "{RUNTIME}"
   sandboxer = "shim"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{_STREAMED}]
+  runtime_type = "{RUNTIME}"
+  sandboxer = "shim"
+  io_type = "streaming"
 """
 _RUNSC_CONFIG = """
 [runsc_config]
@@ -144,7 +148,13 @@ class KubernetesContainerd(Containerd):
             self.call("RemovePodSandbox", CRI.PodSandboxRequest(pod_sandbox_id=pod))
 
     def _ready(self) -> bool:
-        status = self.call("Status", CRI.StatusRequest()).status
+        try:
+            status = self.call("Status", CRI.StatusRequest()).status
+        except grpc.RpcError as error:
+            # It listens before it has found out what became of the pods of an earlier life. The code differs by version.
+            if "not initialized" in (error.details() or ""):
+                return False
+            raise
         return all(condition.status for condition in status.conditions)
 
 
