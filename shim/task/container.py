@@ -103,6 +103,8 @@ class Container:
         io = ProcessIO(request.id, request.streams, self._settings, shop.copier, shop.reaper)
         kind = MemberProcess if driver.joins_sandbox(spec.annotations) else InitProcess
         self.init = kind(request.id, io, driver, self._init_ended, request.restore_from)
+        self._never_paused = False
+        """Whether the init was killed while it was paused or about to be: from then on its group stays thawed."""
         self._lock = asyncio.Lock()
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -237,7 +239,7 @@ class Container:
         if isinstance(process, ExecProcess):
             await process.kill(self.driver, number)
             return
-        ends_paused = number == signal.SIGKILL and self.init.state is State.PAUSED
+        ends_paused = number == signal.SIGKILL and self.init.state in {State.PAUSING, State.PAUSED}
         if ends_paused and self.driver.waits_by_command:
             # gVisor does not signal a container that is paused.
             with suppress(ShimError):
@@ -248,6 +250,7 @@ class Container:
             await self.init.kill(number)
         if ends_paused:
             # A v1 freezer holds even processes that were killed; v2 lets them die.
+            self._never_paused = True
             self.group.thaw()
 
     async def pids(self) -> dict[int, str]:
@@ -289,6 +292,8 @@ class Container:
                 if self.init.state is State.PAUSING:
                     self.init.machine.move(State.RUNNING)
                 raise
+            if self._never_paused:
+                self.group.thaw()
             if self.init.state is State.PAUSING:
                 self.init.machine.move(State.PAUSED)
                 self._shop.publish(events.TaskPaused(self.id))
@@ -352,7 +357,9 @@ class Container:
     async def _delete_init(self) -> None:
         self.init.machine.check("delete")
         if self.init.state is State.STOPPED and not self.driver.waits_by_command:
-            # Runtimes give up after a moment on a group in which something lives.
+            # Runtimes give up after a moment on a group in which something lives, and take a frozen one for a container
+            # that is paused, though it may have ended while it was being paused.
+            self.group.thaw()
             await self.group.clear()
         await self.init.delete()
         for process in list(self.execs.values()):

@@ -6,6 +6,7 @@ runcs, so that it does not ask.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -125,6 +126,21 @@ def test_nobody_waits_for_a_pause(shim, fake):
     with pytest.raises(ShimError):
         pausing.result()
     assert container.state() == "STOPPED"
+
+
+def test_sigkill_between_the_freezing_and_the_end_of_a_pause(shim, fake, tmp_path):
+    """cgroup v1 holds what is frozen, even when it is killed; and runc deletes no container whose group is frozen."""
+    frozen = tmp_path / "frozen"
+    container = shim.running(runtime=fake("pause", f'{fake.real} "$@"; touch {frozen}; {fake.gate}; exit 0'))
+    pausing, waiting = container.begin("Pause"), container.begin("Wait")
+    until(frozen.exists, "a frozen group")
+    assert container.state() == "PAUSING"
+    container.kill(signal.SIGKILL)
+    fake.open_gate()
+    assert waiting.result().exit_status == 137
+    with contextlib.suppress(ShimError):
+        pausing.result()
+    assert container.delete().exit_status == 137
 
 
 def test_a_pause_waits_for_an_exec_that_starts(shim, fake):
