@@ -26,7 +26,7 @@ class Storm:
 
     def __init__(self, shim, runtime: str, seed: int) -> None:
         self._dice = random.Random(seed)
-        self._options = options(runtime=runtime, drain_timeout=0.1)
+        self._options = options(runtime=runtime, drain_timeout=0.1, runtime_timeout=20.0)
         args = ["sh", "-c", "echo x; [ $((RANDOM % 2)) = 0 ] || sleep 1000"]
         self._bundles = {f"n{i}": str(shim.make_bundle(args)) for i in range(3)}
 
