@@ -28,7 +28,7 @@ class Storm:
         self._dice = random.Random(seed)
         self._options = options(runtime=runtime, drain_timeout=0.1, runtime_timeout=20.0)
         args = ["sh", "-c", "echo x; [ $((RANDOM % 2)) = 0 ] || sleep 1000"]
-        self._bundles = {f"n{i}": str(shim.make_bundle(args)) for i in range(3)}
+        self._bundles = {shim.new_id(): str(shim.make_bundle(args)) for _ in range(3)}
 
     def call(self) -> tuple[str, dict[str, object]]:
         name = self._dice.choice(list(self._bundles))

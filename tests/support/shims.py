@@ -258,7 +258,6 @@ class Shim(Connection):
         self.make_bundle = make_bundle
         self._folder = folder
         self.may_log_errors = False
-        self._made = 0
         self._streams: list[Streams] = []
 
     def streams(self, **wanted: bool) -> Streams:
@@ -268,8 +267,8 @@ class Shim(Connection):
         return streams
 
     def new_id(self) -> str:
-        self._made += 1
-        return f"c{self._made}"
+        """An id that no other test on this machine uses: runsc names a socket of the whole host after it."""
+        return f"c{secrets.token_hex(4)}"
 
     def container(
         self,
