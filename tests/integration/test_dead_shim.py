@@ -130,7 +130,7 @@ def test_a_shim_that_dies_while_it_creates(shim, tmp_path):
     runtime = tmp_path / "runc-slow"
     runtime.write_text(
         f"""#!/bin/sh
-        case " $* " in *" create "*) {bed.need_runtime("runc")} "$@"; touch {tmp_path}/made; sleep 1000; esac
+        case " $* " in *" create "*) {bed.need_runtime("runc")} "$@"; touch {tmp_path}/made; exec sleep 1000; esac
         exec {bed.need_runtime("runc")} "$@"
         """
     )

@@ -402,9 +402,13 @@ def _take_away(connection: Connection, container_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def lender() -> Iterator[Lender]:
+    """The shim process of the module; of a shim that was killed, too, no process may be left."""
+    before = leaks.processes()
     lender = Lender()
     yield lender
     lender.close()
+    left = left_since(before, leaks.processes)
+    assert not left, f"left behind:\n{left}"
 
 
 @pytest.fixture
