@@ -21,9 +21,9 @@ PR_SCHED_CORE_SCOPE_PROCESS_GROUP = 2
 _prctl = bind("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 
 
-def set_child_subreaper() -> None:
-    """Orphans among our descendants become our children: the container's init, once the runtime has ended."""
-    prctl.set_child_subreaper(True)
+def set_child_subreaper(*, enabled: bool = True) -> None:
+    """Orphans among our descendants become our children, or not any more: the container's init, once the runtime has ended."""
+    prctl.set_child_subreaper(enabled)
 
 
 def set_name(name: str) -> None:

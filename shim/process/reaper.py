@@ -83,10 +83,11 @@ class Reaper:
         self._sweep()
 
     def stop(self) -> None:
-        """Stop reaping; children stay as they are."""
+        """Stop reaping, and be no subreaper any more: nobody would reap the orphans. Children stay as they are."""
         if self._loop is not None:
             self._loop.remove_signal_handler(signal.SIGCHLD)
             self._loop = None
+            set_child_subreaper(enabled=False)
 
     def spawn(
         self,
