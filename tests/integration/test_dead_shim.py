@@ -60,10 +60,11 @@ def test_containers_in_every_state(shim, runtime):
     shim.process.kill()
     assert all(map(is_alive, pids))
     bundles = [container.bundle for container in containers]
-    ends = delete(*bundles, *bundles)
+    *ends, stopped_again, running_again = delete(*bundles, stopped.bundle, running.bundle)
     until(lambda: not any(map(is_alive, pids)), "the end of all")
-    assert [end["exit"]["status"] for end in ends] == [137, 137, 7, 137] * 2
-    assert [end["pid"] for end in ends] == [container.pid for container in containers] * 2
+    assert [end["exit"]["status"] for end in ends] == [137, 137, 7, 137]
+    assert [end["pid"] for end in ends] == [container.pid for container in containers]
+    assert (stopped_again, running_again["exit"]["status"]) == (ends[2], 137)
     assert not any(end["oom_killed"] for end in ends)
     assert ends[2]["exit"]["exited_at_ns"] == told
 

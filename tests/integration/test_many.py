@@ -8,7 +8,7 @@ from support.shims import options
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 # crun is the fastest, so it does the most.
-COUNTS = {"crun": 200, "runc": 40, "runsc": 8}
+COUNTS = {"crun": 200, "runc": 20, "runsc": 5}
 
 
 def test_many_in_a_row(shim, runtime):
