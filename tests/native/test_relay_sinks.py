@@ -71,6 +71,7 @@ def test_untold_recoveries_merge_into_one_failure(relay, events, tmp_path):
     stream = relay.add(source, sink)
     for turn in range(3):
         os.write(writer, b"%d" % turn)  # kept: nobody reads
+        assert select.select([relay], [], [], 10)[0]  # the first time it has to be seen before somebody reads
         with path.open("rb", buffering=0) as reader:
             assert reader.read(1) == b"%d" % turn
     os.close(writer)

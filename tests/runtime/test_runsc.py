@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
@@ -69,22 +68,6 @@ def test_a_duplicate_does_not_harm_the_container_that_is_there(runsc, bundle):
         with pytest.raises(AlreadyExists):
             await here.create("one", folder)
         assert (await here.driver.state("one"))["status"] == "created"
-
-    runsc(body)
-
-
-@pytest.mark.root
-def test_wait_tells_the_exit_as_the_sandbox_does(runsc, bundle):
-    folder = bundle(["sh", "-c", "trap 'exit 19' TERM; echo ready; sleep 1000 & wait"])
-
-    async def body(here):
-        sandbox = await here.create("one", folder)
-        await here.driver.start("one")
-        waiting = asyncio.create_task(here.driver.wait("one"))
-        await here.printed("ready")
-        await here.driver.kill("one", 15)
-        assert (await waiting).status == 19
-        assert (await sandbox.wait()).status == 19
 
     runsc(body)
 

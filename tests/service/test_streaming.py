@@ -20,9 +20,9 @@ def uri(shim: Shim, stream_id: str) -> str:
     return f"ttrpc+unix://{shim.process.address.removeprefix('unix://')}?streaming_id={stream_id}"
 
 
-def created(shim: Shim, args: list[str], *wanted: str, terminal: bool = False) -> Container:
+def created(shim: Shim, args: list[str], *wanted: str, terminal: bool = False, name: str = "") -> Container:
     """A container with these streams, each named after the container."""
-    name = shim.new_id()
+    name = name or shim.new_id()
     bundle = shim.make_bundle(args, terminal=terminal)
     fields = {stream: uri(shim, f"{name}-{stream}") for stream in wanted}
     answer = shim.call("Create", id=name, bundle=str(bundle), options=options(), terminal=terminal, **fields)
@@ -35,14 +35,15 @@ def client(shim: Shim, stream_id: str) -> StdStream:
 
 def test_clients_come_first(shim: Shim):
     """As CRI's do: the streams are announced before the container is made."""
+    name = shim.new_id()
     with (
-        client(shim, "c1-stdout") as out,
-        client(shim, "c1-stderr") as err,
-        client(shim, "c1-stdin") as stdin,
+        client(shim, f"{name}-stdout") as out,
+        client(shim, f"{name}-stderr") as err,
+        client(shim, f"{name}-stdin") as stdin,
     ):
         assert out.acknowledged.type_url == "google.protobuf.Empty"
         args = ["sh", "-c", "cat; echo problem >&2; exit 3"]
-        container = created(shim, args, "stdin", "stdout", "stderr")
+        container = created(shim, args, "stdin", "stdout", "stderr", name=name)
         container.start()
         assert stdin.window() == WINDOW
         stdin.write(b"hello ")
