@@ -303,8 +303,10 @@ def test_the_callers_end_is_the_runtimes_end(leaks, runtime, playground, bundle)
 
     async def body(here):
         for _ in range(3):
+            running = here.reaper.children
             creating = asyncio.create_task(here.create("one", folder))
-            await asyncio.sleep(0.01)
+            while here.reaper.children == running:  # until the runtime runs
+                await asyncio.sleep(0)
             creating.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await creating
