@@ -137,7 +137,7 @@ def test_and_is_stopped_with_rm(program, bundle, ocishim):
 @pytest.mark.usefixtures("leaks")
 def test_detached_with_rm_the_shim_removes_it(program, bundle, ocishim):
     """In a process of its own: the shim must not be a child of this one, which would have to reap it."""
-    made = bundle(["sh", "-c", "sleep 0.3; exit 5"])
+    made = bundle(["sh", "-c", "sleep 1; exit 5"])  # long enough for the wait to come before the end
     started = subprocess.run(
         [*program, "run", "-d", "--rm", made, "c1"], capture_output=True, text=True, check=True
     )
