@@ -1,5 +1,6 @@
 import asyncio
 import os
+import sys
 from collections import Counter
 
 import pytest
@@ -11,6 +12,9 @@ from shim.cgroup.hierarchy import Mount
 from shim.cgroup.legacy import LegacyGroup
 
 # tail keeps the last line of its input in memory, and this one has no end.
+# Faults its memory in by itself. A system call that would have to, such as HOG's read(2), fails with EFAULT instead of
+# waiting where the OOM killer is disabled.
+TOUCHING_HOG = [sys.executable, "-S", "-c", "x = b'x' * (1 << 30)"]
 HOG = ["tail", "/dev/zero"]
 LIMIT = 8 << 20
 DEADLINE_S = 30
@@ -290,7 +294,7 @@ class TestLegacy:
             control = f"{group.directories['memory']}/memory.oom_control"
             tree.write_file(control, "1")
             watcher.add("c1", group, heard.of("c1"))
-            process = inside(HOG, *group.directories.values())
+            process = inside(TOUCHING_HOG, *group.directories.values())
             watch = watcher._watches["c1"]
             await until(lambda: watch.looks)
             assert not heard
