@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,15 @@ class KubernetesContainerd(Containerd):
 
     def run_pod(self, name: str, handler: str = "runc", **options: Any) -> Pod:
         """A pod runs; ``options`` are those of ``Pod``."""
-        return Pod(self, name, handler, **options)
+        deadline = time.monotonic() + _CALL_S
+        while True:
+            try:
+                return Pod(self, name, handler, **options)
+            except grpc.RpcError as error:
+                # CRI hears of an image that was just imported by an event, after the import has returned.
+                if "get sandbox image" not in (error.details() or "") or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def pods(self) -> dict[str, int]:
         """The state of every pod by its id."""
