@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.errors import AlreadyExists, NotFound, ShimError
-from shim.task import Container
+from shim.task import create
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from shim.task import CreateRequest, Workshop
+    from shim.task import Container, CreateRequest, Workshop
 
 __all__ = ["Containers"]
 
@@ -79,7 +79,7 @@ class Containers:
         self._creating[request.id] = request.bundle
         try:
             self._on_change()
-            container = await Container.create(self._shop, request)
+            container = await create(self._shop, request)
             self._by_id[request.id] = container
         finally:
             del self._creating[request.id]

@@ -7,6 +7,8 @@ before the runtime reads it, so that a runtime that sets limits itself sets the 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from shim.cgroup.limits import cpu_nanos_to_quota
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, from_os_error
+from shim.linux.mounts import unmount_tree
 from shim.oci import spec as oci_spec
 from shim.store import records
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from shim.process import Exit
 
 __all__ = ["Bundle", "limits_of"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,12 @@ class Bundle:
     def container_record(self) -> Path:
         """What is needed to clear the container away without its shim; see ``remains``."""
         return self.path / "container.json"
+
+    async def unmount_rootfs(self) -> None:
+        """Nothing is mounted on ``rootfs`` or below; what is busy is detached, and the log says so."""
+        # In a thread: unmounting may wait for a disk, or for a process that is just ending.
+        if busy := await asyncio.to_thread(unmount_tree, str(self.rootfs)):
+            _log.warning("%s was busy and is detached", ", ".join(busy))
 
     def criu_log(self, name: str) -> Path:
         """Where the log of a checkpoint (``dump``) or ``restore`` that failed is kept."""

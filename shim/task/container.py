@@ -3,75 +3,50 @@
 Two locks: each process has one for Start and Delete, and the container one for Pause, Resume and Update. None is held
 while answering State, Wait, Pids, Stats or Kill: those must work while a runtime hangs.
 
-Order at the end of the init: whatever it left behind is killed (unless the kernel did, with its pid namespace), the OOM
-counter is read a last time, execs end first, the record is on disk, waiters are told, then everybody else.
+How it is made is in ``creation``, how it ends in ``ending``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
-from shim.linux.mounts import mount_all, unmount_tree
 from shim.oci import process as oci_process
 from shim.oci.identifiers import validate_id
 from shim.oci.resources import merge
-from shim.oci.spec import to_json, with_resources
-from shim.runtime import driver_for
-from shim.stdio import IOSettings, ProcessIO, Streams
+from shim.oci.spec import to_json
+from shim.stdio import IOSettings, ProcessIO
 from shim.task import events
-from shim.task.bundle import Bundle, limits_of, short_directory
-from shim.task.checkpoint import check_image, work_directory
-from shim.task.control_group import ControlGroup
+from shim.task.bundle import Bundle, short_directory
+from shim.task.checkpoint import work_directory
+from shim.task.ending import Ending
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
 from shim.task.member_process import MemberProcess
 from shim.task.remains import forget, remember
-from shim.task.sandbox import SANDBOX_ANNOTATION
 from shim.task.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
-
-    from shim.config import Config
-    from shim.linux.mounts import Mount
     from shim.linux.pty import Winsize
     from shim.oci.spec import Spec
     from shim.process import Exit
     from shim.runtime import CheckpointOptions, Driver
-    from shim.task.control_group import Statistics
-    from shim.task.pod_files import PodFiles
+    from shim.stdio import Streams
+    from shim.task.control_group import ControlGroup, Statistics
     from shim.task.process import Snapshot, TaskProcess
+    from shim.task.request import CreateRequest
     from shim.task.workshop import Workshop
 
-__all__ = ["Container", "CreateRequest"]
-
-_log = logging.getLogger(__name__)
-
-_EXECS_END_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
-    """What Create asks for, without the wire's types."""
-
-    id: str
-    bundle: str
-    streams: Streams
-    config: Config
-    rootfs: Sequence[Mount] = ()
-    restore_from: CheckpointOptions | None = None
+__all__ = ["Container"]
 
 
 class Container:
-    """One container of a shim. Made by ``create``; after ``delete`` nothing of it is left but what the caller holds."""
+    """One container of a shim. Made by ``creation.create``; after ``delete`` nothing of it is left but what the caller holds."""
 
     def __init__(
         self, shop: Workshop, request: CreateRequest, spec: Spec, driver: Driver, group: ControlGroup
@@ -86,7 +61,6 @@ class Container:
         self.group = group
         self.created_at_ns = time.time_ns()
         self.started_at_ns: int | None = None
-        self.oom_killed = False
         self.execs: dict[str, ExecProcess] = {}
         self._shop = shop
         self._mounted = bool(request.rootfs)
@@ -106,48 +80,28 @@ class Container:
         self._never_paused = False
         """Whether the init was killed while it was paused or about to be: from then on its group stays thawed."""
         self._lock = asyncio.Lock()
-        self._endings: set[asyncio.Task[None]] = set()
+        kills_rest = spec.pid_namespace != "private" and not driver.waits_by_command
+        self._ending = Ending(shop, self.id, self.bundle, group, self.execs, kills_rest=kills_rest)
 
-    @classmethod
-    async def create(cls, shop: Workshop, request: CreateRequest) -> Container:
-        """The container exists, its init waits for Start.
+    async def create(self) -> None:
+        """The init waits for Start, unless that restores it from a checkpoint.
 
         Raises:
-            ShimError: it cannot be made; no process, mount, cgroup or file of it is left.
+            ShimError: it cannot be made; nothing of it is left.
         """
-        validate_id(request.id)
-        if request.restore_from is not None:
-            check_image(request.restore_from)
-        bundle = Bundle(Path(request.bundle))
-        spec = bundle.load_spec()
-        driver = await driver_for(request.config, shop.namespace, shop.reaper)
-        async with AsyncExitStack() as undo:
-            if request.rootfs:
-                undo.push_async_callback(_unmount, bundle)
-                bundle.rootfs.mkdir(mode=0o711, exist_ok=True)
-                await asyncio.to_thread(mount_all, request.rootfs, str(bundle.rootfs))
-            bundle.check_rootfs(spec)
-            group = ControlGroup.plan(shop, request.config, spec, request.id)
-            sandbox = shop.sandboxes.get(spec.annotations.get(SANDBOX_ANNOTATION, ""))
-            files = sandbox.files if sandbox is not None else None
-            spec = _with_configuration(bundle, spec, group, limits_of(request.config), files)
-            bundle.forget_exit()
-            undo.callback(forget, bundle)
-            remember(bundle, request.id, shop.namespace, request.config, group.path)
-            undo.push_async_callback(group.remove)
-            group.create(spec.resources)
-            container = cls(shop, request, spec, driver, group)
-            await container.init.create(shop, bundle)
-            if not container.init.restores:
-                container._attach()
-            undo.pop_all()
-        container._tell_created(request)
-        return container
+        await self.init.create(self._shop, self.bundle)
+        if not self.init.restores:
+            self._attach()
 
     @property
     def pid(self) -> int:
         """The init's pid on the host."""
         return self.init.pid
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel killed in it for want of memory; known once the init has ended."""
+        return self._ending.oom_killed
 
     def process(self, exec_id: str = "") -> TaskProcess:
         """The init, or the exec of that id.
@@ -202,7 +156,7 @@ class Container:
         self.init.machine.check("exec in")
         parsed = oci_process.parse(spec, f"process of exec {exec_id}")
         io = ProcessIO(f"{self.id}/{exec_id}", streams, self._settings, self._shop.copier, self._shop.reaper)
-        self.execs[exec_id] = ExecProcess(self.id, exec_id, parsed, io, self._exec_ended)
+        self.execs[exec_id] = ExecProcess(self.id, exec_id, parsed, io, self._ending.exec_ended)
         self._shop.publish(events.ExecAdded(self.id, exec_id))
 
     async def wait(self, exec_id: str = "") -> Exit:
@@ -220,11 +174,11 @@ class Container:
         async with process.lock:
             if isinstance(process, ExecProcess):
                 ended = await process.delete()
-                self._tell_exit(process)
+                self._ending.tell(process)
                 self.execs.pop(exec_id, None)
                 return process.pid, ended
             await self._delete_init()
-            self._tell_exit(process)
+            self._ending.tell(process)
             self._shop.publish(events.TaskDeleted(self.id, process.pid, process.exit))
             return process.pid, process.exit
 
@@ -345,6 +299,9 @@ class Container:
         """The process sees the end of its stdin once the clients' writers are closed, too."""
         self.process(exec_id).io.close_stdin()
 
+    def _init_ended(self, ended: Exit) -> None:
+        self._ending.init_ended(self.init, ended)
+
     def _attach(self) -> None:
         self.group.attach(self.pid, self._tell_oom)
         remember(self.bundle, self.id, self._shop.namespace, self.config, self.group.path, self.pid)
@@ -369,7 +326,7 @@ class Container:
         self.execs.clear()
         await self.group.remove()
         if self._mounted:
-            await _unmount(self.bundle)
+            await self.bundle.unmount_rootfs()
         forget(self.bundle)
         self.init.forget()
 
@@ -378,40 +335,6 @@ class Container:
         if self.driver.waits_by_command or not self.group.kill_all(number):
             await self.driver.kill(self.id, number, all_processes=True)
 
-    def _init_ended(self, ended: Exit) -> None:
-        self._in_background(self._settle_init(ended))
-
-    def _exec_ended(self, process: ExecProcess) -> None:
-        self._in_background(self._tell_exit_after_start(process))
-
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._endings.add(task)
-        task.add_done_callback(self._endings.discard)
-
-    async def _settle_init(self, ended: Exit) -> None:
-        if self.spec.pid_namespace != "private" and not self.driver.waits_by_command:
-            self.group.kill_all(signal.SIGKILL)
-        self.oom_killed = self.group.oom_killed()
-        await self._execs_end()
-        try:
-            self.bundle.save_exit(ended, oom_killed=self.oom_killed)
-        except (ShimError, OSError) as error:
-            _log.warning("container %s: its exit could not be written down: %s", self.id, error)
-        if self.init.state is not State.DELETED:
-            self.init.settle(ended)
-            await self._tell_exit_after_start(self.init)
-
-    async def _execs_end(self) -> None:
-        # An exec that hangs in the kernel must not keep the container's end a secret.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_EXECS_END_S):
-                for process in list(self.execs.values()):
-                    if process.state is State.RUNNING:
-                        await process.wait()
-        for process in list(self.execs.values()):
-            self._tell_exit(process)
-
     async def _execs_started(self) -> None:
         # A process that is on its way into a group that freezes freezes as well, and its runtime waits for it until it is
         # killed at its deadline. No further exec starts while the state is pausing.
@@ -419,41 +342,5 @@ class Container:
             async with process.lock:
                 pass
 
-    async def _tell_exit_after_start(self, process: TaskProcess) -> None:
-        # Start holds the lock until it has told of the start.
-        async with process.lock:
-            self._tell_exit(process)
-
-    def _tell_exit(self, process: TaskProcess) -> None:
-        if process.exit is not None and not process.exit_told:
-            process.exit_told = True
-            self._shop.publish(events.TaskExited(self.id, process.id, process.pid, process.exit))
-
-    def _tell_created(self, request: CreateRequest) -> None:
-        checkpoint = request.restore_from.image_path if request.restore_from else ""
-        self._shop.publish(
-            events.TaskCreated(
-                self.id, request.bundle, tuple(request.rootfs), request.streams, checkpoint, self.pid
-            )
-        )
-
     def _tell_oom(self) -> None:
         self._shop.publish(events.TaskOom(self.id))
-
-
-async def _unmount(bundle: Bundle) -> None:
-    # In a thread: unmounting may wait for a disk, or for a process that is just ending.
-    if busy := await asyncio.to_thread(unmount_tree, str(bundle.rootfs)):
-        _log.warning("%s was busy and is detached", ", ".join(busy))
-
-
-def _with_configuration(
-    bundle: Bundle, spec: Spec, group: ControlGroup, limits: dict[str, object], files: PodFiles | None
-) -> Spec:
-    wanted = replace(spec, raw=with_resources(spec.raw, limits)) if limits else spec
-    if files is not None:
-        wanted = replace(wanted, raw=files.laid_into(wanted.raw))
-    for_runtime = group.rewrite(wanted.raw)
-    if for_runtime != spec.raw:
-        bundle.save_spec(for_runtime)
-    return wanted

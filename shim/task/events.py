@@ -1,7 +1,7 @@
 """What happens to containers, told in order to whoever publishes it.
 
 The order of telling is the order of publishing. It holds that a start is told before the exit, the exits of execs before the
-exit of the init, an out-of-memory kill before the exit, and the delete last. See ``Container`` for how.
+exit of the init, an out-of-memory kill before the exit, and the delete last. See ``Container`` and ``Ending`` for how.
 
 Source: containerd api/events/task.proto, of which these have the fields.
 """

@@ -16,7 +16,7 @@ from shim.cgroup.events import OomWatcher
 from shim.cgroup.hierarchy import detect
 from shim.config import Config
 from shim.stdio import Streams
-from shim.task import Container, CreateRequest, Workshop
+from shim.task import Container, CreateRequest, Workshop, create
 from shim.task.events import Event
 
 __all__ = ["pytest_pyfunc_call"]
@@ -35,7 +35,7 @@ class Yard:
     async def create(self, *args: str, **changes: Any) -> Container:
         bundle = self._make_bundle(list(args), **changes)
         name = f"c{bundle.name.removeprefix('bundle')}"
-        return await Container.create(self.shop, CreateRequest(name, str(bundle), Streams(), self.config))
+        return await create(self.shop, CreateRequest(name, str(bundle), Streams(), self.config))
 
     def told(self) -> list[str]:
         """The events as words, with the exec's id where there is one."""

@@ -1,0 +1,79 @@
+"""How a container is made: step by step, each with its undoing, which runs in reverse when a later one fails.
+
+What is needed to clear it away without its shim is on disk before the runtime makes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shim.linux.mounts import mount_all
+from shim.oci.identifiers import validate_id
+from shim.oci.spec import with_resources
+from shim.runtime import driver_for
+from shim.task import events
+from shim.task.bundle import Bundle, limits_of
+from shim.task.checkpoint import check_image
+from shim.task.container import Container
+from shim.task.control_group import ControlGroup
+from shim.task.remains import forget, remember
+from shim.task.sandbox import SANDBOX_ANNOTATION
+
+if TYPE_CHECKING:
+    from shim.oci.spec import Spec
+    from shim.task.request import CreateRequest
+    from shim.task.workshop import Workshop
+
+__all__ = ["create"]
+
+
+async def create(shop: Workshop, request: CreateRequest) -> Container:
+    """The container exists, its init waits for Start.
+
+    Raises:
+        ShimError: it cannot be made; no process, mount, cgroup or file of it is left.
+    """
+    validate_id(request.id)
+    if request.restore_from is not None:
+        check_image(request.restore_from)
+    bundle = Bundle(Path(request.bundle))
+    given = bundle.load_spec()
+    driver = await driver_for(request.config, shop.namespace, shop.reaper)
+    async with AsyncExitStack() as undo:
+        if request.rootfs:
+            undo.push_async_callback(bundle.unmount_rootfs)
+            bundle.rootfs.mkdir(mode=0o711, exist_ok=True)
+            await asyncio.to_thread(mount_all, request.rootfs, str(bundle.rootfs))
+        bundle.check_rootfs(given)
+        group = ControlGroup.plan(shop, request.config, given, request.id)
+        spec = _configured(shop, request, given)
+        for_runtime = group.rewrite(spec.raw)
+        if for_runtime != given.raw:
+            bundle.save_spec(for_runtime)
+        bundle.forget_exit()
+        undo.callback(forget, bundle)
+        remember(bundle, request.id, shop.namespace, request.config, group.path)
+        undo.push_async_callback(group.remove)
+        group.create(spec.resources)
+        container = Container(shop, request, spec, driver, group)
+        await container.create()
+        undo.pop_all()
+    shop.publish(_told(request, container.pid))
+    return container
+
+
+def _configured(shop: Workshop, request: CreateRequest, spec: Spec) -> Spec:
+    if limits := limits_of(request.config):
+        spec = replace(spec, raw=with_resources(spec.raw, limits))
+    if sandbox := shop.sandboxes.get(spec.annotations.get(SANDBOX_ANNOTATION, "")):
+        spec = replace(spec, raw=sandbox.files.laid_into(spec.raw))
+    return spec
+
+
+def _told(request: CreateRequest, pid: int) -> events.TaskCreated:
+    image = request.restore_from.image_path if request.restore_from else ""
+    return events.TaskCreated(request.id, request.bundle, tuple(request.rootfs), request.streams, image, pid)
