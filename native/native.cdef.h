@@ -12,6 +12,7 @@ typedef struct {
     int cgroup_procs_fd; /* or -1 */
     int pdeathsig;       /* or 0 */
     int setsid;
+    int64_t open_files; /* the soft RLIMIT_NOFILE of the child, or -1 */
 } spawn_request;
 
 typedef struct {

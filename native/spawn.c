@@ -5,7 +5,8 @@
  * may only make system calls: no allocation, no lock, no libc state but errno, which belongs to the parent's thread
  * that CLONE_VFORK suspends meanwhile. Everything it needs is prepared before. Other threads go on running.
  *
- * Man pages: clone(2), vfork(2), close_range(2), PR_SET_PDEATHSIG(2const), cgroups(7). Linux 5.9 or newer. */
+ * Man pages: clone(2), vfork(2), close_range(2), PR_SET_PDEATHSIG(2const), cgroups(7),
+ * setrlimit(2). Linux 5.9 or newer. */
 
 #include "native.h"
 
@@ -13,6 +14,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -67,6 +69,15 @@ static int child_move_fds(const struct child *child)
     return 0;
 }
 
+static int child_limit_open_files(const struct child *child)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return -1;
+    limit.rlim_cur = (rlim_t)child->request->open_files;
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* Makes the child what was asked for and execs. Returns the name of the step that failed, errno set. */
 static const char *child_exec(const struct child *child)
 {
@@ -82,6 +93,8 @@ static const char *child_exec(const struct child *child)
         return "chdir";
     if (child_move_fds(child) < 0)
         return "dup2";
+    if (request->open_files >= 0 && child_limit_open_files(child) < 0)
+        return "setrlimit";
     if (syscall(SYS_close_range, (unsigned)request->nfds, ~0U, 0U) < 0)
         return "close_range";
     execve(child->argv[0], child->argv, child->env);

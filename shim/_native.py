@@ -41,13 +41,14 @@ def spawn(
     cgroup_procs_fd: int = -1,
     pdeathsig: int = 0,
     setsid: bool = False,
+    open_files: int = -1,
 ) -> tuple[int, int]:
     """A child of ours runs ``argv[0]`` (a path, PATH is not searched); returns its pid and a pidfd that the caller owns.
 
     ``fds[i]`` is descriptor ``i`` of the child and every other descriptor is closed there; the caller keeps its own.
     The child has an empty signal mask and the default action for every signal. With ``cgroup_procs_fd`` it is in
     that cgroup before its program starts. ``pdeathsig`` comes when the *thread* that called ends, as the kernel has
-    it. Thread-safe.
+    it. ``open_files`` is its soft limit of descriptors, -1 for ours. Thread-safe.
 
     Raises:
         OSError: Any step failed, exec included; nothing is left behind. The file name is ``argv[0]``, or ``cwd`` if
@@ -72,6 +73,7 @@ def spawn(
             "cgroup_procs_fd": cgroup_procs_fd,
             "pdeathsig": pdeathsig,
             "setsid": setsid,
+            "open_files": open_files,
         },
     )
     result = ffi.new("spawn_result *")

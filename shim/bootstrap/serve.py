@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from shim.cgroup.events import OomWatcher
 from shim.cgroup.hierarchy import detect
+from shim.linux.limits import raise_open_files
 from shim.linux.prctl import create_core_scheduling, set_name
 from shim.process import Reaper
 from shim.service import (
@@ -74,7 +75,7 @@ class _Shim:
         self._config = config
         self._done = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._reaper = Reaper()
+        self._reaper = Reaper(open_files=raise_open_files())
         hierarchy = detect()
         self._publisher = Publisher(os.environ.get("TTRPC_ADDRESS", ""), namespace)
         watcher = OomWatcher(asyncio.get_running_loop())

@@ -61,8 +61,10 @@ class AdoptionWindow:
 class Reaper:
     """Owns every child of this process. All methods are for the loop's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_files: int = -1) -> None:
+        """``open_files`` is the soft limit of descriptors of all that is started, -1 for our own."""
         self.orphans = 0
+        self._open_files = open_files
         self._children: dict[int, Child] = {}
         self._windows: set[AdoptionWindow] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,6 +117,7 @@ class Reaper:
             cgroup_procs_fd=cgroup_procs_fd,
             pdeathsig=pdeathsig,
             setsid=setsid,
+            open_files=self._open_files,
         )
         child = Child(pid, OwnedFd(pidfd))
         self._children[pid] = child

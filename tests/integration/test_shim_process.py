@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.client_streams import until
-from support.shims import CgroupParent, Container, Shim, ShimProcess, inventory, left_since, raises
+from support.shims import Container, ShimProcess, raises
 
 from shim.bootstrap.start import start_shim
 from shim.errors import AlreadyExists, InvalidArgument, ShimError, Unavailable
 from shim.transport.client import Client
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def cgroups() -> Iterator[CgroupParent]:
-    parent = CgroupParent()
-    yield parent
-    parent.remove()
-
-
-@pytest.fixture
-def start(state_root, tmp_path, cgroups) -> Iterator[Callable[..., ShimProcess]]:
-    """Starts shims that end with the test, at the latest; nothing is left of them then."""
-    started: list[ShimProcess] = []
-
-    def now() -> set[object]:
-        return inventory(state_root, tmp_path, cgroups)
-
-    before = now()
-
-    def go(**settings: object) -> ShimProcess:
-        name = f"shim{len(started)}"
-        started.append(ShimProcess(state_root, name=name, cgroup_parent=cgroups.path, **settings))
-        return started[-1]
-
-    yield go
-    for process in started:
-        process.kill()
-        process.log.unlink()
-        (process.bundle / "config.toml").unlink()
-    assert not left_since(before, now)
-
-
-@pytest.fixture
-def lend(bundle, tmp_path):
-    """A connection with which to make containers in a shim."""
-    with contextlib.ExitStack() as stack:
-        yield lambda process: stack.enter_context(Shim(process, bundle, tmp_path))
 
 
 def path_of(process: ShimProcess) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -152,6 +153,14 @@ def test_setsid():
     assert pid == group == session
     output, _ = run([SH, b"-c", b"cut -d' ' -f6 /proc/$$/stat"])
     assert int(output) == os.getsid(0)
+
+
+def test_the_limit_of_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted, seen in ((-1, soft), (100, 100), (hard, hard)):
+        output, _ = run([SH, b"-c", b"ulimit -Sn; ulimit -Hn"], open_files=wanted)
+        assert output.split() == [str(seen), str(hard)]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (soft, hard)
 
 
 FAILURES = {
