@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shim.process import Reaper
     from shim.service.containers import Containers
     from shim.task import Container, Snapshot
+    from shim.task.exec_process import ExecProcess
     from shim.transport.calls import CallContext
 
 __all__ = ["ShimService"]
@@ -74,9 +75,17 @@ def _container(container: Container) -> dict[str, Any]:
         "limits": container.limits,
         "streams": container.init.io.stream_states(),
         "dropped_bytes": container.init.io.dropped,
-        "execs": [_process(process.snapshot()) for process in container.execs.values()],
+        "execs": [_exec(process) for process in container.execs.values()],
         "created_at": _when(container.created_at_ns),
         "started_at": _when(container.started_at_ns),
+    }
+
+
+def _exec(process: ExecProcess) -> dict[str, Any]:
+    return {
+        **_process(process.snapshot()),
+        "streams": process.io.stream_states(),
+        "dropped_bytes": process.io.dropped,
     }
 
 

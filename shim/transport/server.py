@@ -1,7 +1,7 @@
 """A ttrpc server on unix sockets, in the event loop of whoever creates it.
 
-Who may connect: processes of our own effective uid, as the kernel tells it (SO_PEERCRED), and nobody else; root is no
-exception when we are not root. The directory of the socket should say the same, but a server must not depend on how
+Who may connect: processes of our own effective uid and gid, as the kernel tells them (SO_PEERCRED), and nobody else; root is
+no exception when we are not root. The directory of the socket should say the same, but a server must not depend on how
 its path was made.
 
 Every request has a handler of its own, so a Wait of hours and a Kill go over one connection at the same time.
@@ -105,9 +105,16 @@ class Server:
             pass
 
     def _accepted(self, sock: socket.socket) -> None:
-        pid, uid, _ = peer_credentials(sock)
-        if uid != os.geteuid():
-            _log.warning("refused a connection of pid %d: its uid is %d, ours %d", pid, uid, os.geteuid())
+        pid, uid, gid = peer_credentials(sock)
+        ours = os.geteuid(), os.getegid()
+        if (uid, gid) != ours:
+            _log.warning(
+                "refused a connection of pid %d: its uid is %d, its gid %d; ours %d and %d",
+                pid,
+                uid,
+                gid,
+                *ours,
+            )
             sock.close()
             return
         task = asyncio.get_running_loop().create_task(self._attach(sock, pid))

@@ -137,7 +137,8 @@ def test_a_thousand_idle_connections(shim: Shim):
     bed.until(lambda: shim.inspect()["connections"] == 1, "some connections stay")
 
 
-def test_another_uid(shim: Shim, logged):
+@pytest.mark.parametrize(("uid", "gid"), [(65534, 65534), (0, 65534)], ids=["user", "group"])
+def test_another_user_or_group(shim: Shim, logged, uid: int, gid: int):
     """No directory and no mode in its way, and still it is not served."""
     socket_path = Path(shim.process.address.removeprefix("unix://"))
     opened = [shim.process.root, socket_path.parent, socket_path]
@@ -152,8 +153,8 @@ def test_another_uid(shim: Shim, logged):
             path.chmod(0o777)
         done = subprocess.run(
             ["/usr/bin/python3", "-c", connect, str(socket_path)],
-            user=65534,
-            group=65534,
+            user=uid,
+            group=gid,
             extra_groups=[],
             cwd="/",
             timeout=DEADLINE_S,
@@ -163,7 +164,7 @@ def test_another_uid(shim: Shim, logged):
         for path, mode in zip(opened, before, strict=True):
             path.chmod(mode)
     assert done.returncode == 0
-    assert logged("its uid is 65534") == 1
+    assert logged(f"its uid is {uid}, its gid {gid}") == 1
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,17 @@ FailedPrecondition. Most of it runs with runc alone: what differs between runtim
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
 
 import pytest
+from support.client_streams import until
 from support.shims import PROCESS_URL, RESOURCES_URL, json_any, options, raises
 
 from shim.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from shim.linux.mounts import MS_REMOUNT, mount, umount2
 from shim.proto.cgroups_v1_pb2 import Metrics as MetricsV1
 from shim.proto.cgroups_v2_pb2 import Metrics as MetricsV2
 from shim.proto.runc_options_pb2 import Options as RuncOptions
@@ -482,3 +485,29 @@ def test_inspect_tells_about_a_container(shim):
     assert [s["name"] for s in about["streams"]] == [f"{container.id} stdout"]
     with raises(NotFound, "nobody"):
         shim.inspect("nobody")
+
+
+def test_inspect_tells_about_the_streams_of_an_exec(shim, tmp_path):
+    """Its log is on a disk without room: nothing is lost yet, and it waits."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount("none", str(disk), "tmpfs", 0, "size=4k")
+    container = shim.running()
+    spec = json_any(
+        PROCESS_URL,
+        {"args": ["sh", "-c", "yes | head -c 9000; sleep 1000"], "cwd": "/", "env": ["PATH=/bin"]},
+    )
+    container.call("Exec", exec_id="e", spec=spec, stdout=f"file://{disk}/log")
+    container.start("e")
+
+    def streams() -> list[dict[str, object]]:
+        (about,) = container.inspect()["execs"]
+        assert about["dropped_bytes"] == 0
+        return [s for s in about["streams"] if s["stalled_errno"] == errno.ENOSPC]
+
+    until(streams, "a stream that waits")
+    assert streams()[0]["name"] == f"{container.id}/e stdout and stderr"
+    mount("none", str(disk), "tmpfs", MS_REMOUNT, "size=1m")
+    until(lambda: (disk / "log").stat().st_size == 9000 and not streams(), "the rest of it")
+    assert container.end() == 137
+    umount2(str(disk), 0)

@@ -558,7 +558,8 @@ def test_no_descriptors_left(state_root):
 
 
 @pytest.mark.root
-def test_another_uid_is_refused(caplog):
+@pytest.mark.parametrize(("uid", "gid"), [(65534, 65534), (65534, 0), (0, 65534)])
+def test_another_user_or_group_is_refused(caplog, uid, gid):
     connect = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); sys.exit(len(s.recv(1)))"
 
     async def main() -> tuple[int, int]:
@@ -575,8 +576,8 @@ def test_another_uid_is_refused(caplog):
             "python3",
             "-c",
             connect.replace("sys.argv[1]", f"{name!r}"),
-            user=65534,
-            group=65534,
+            user=uid,
+            group=gid,
             extra_groups=[],
         )
         code = await stranger.wait()
@@ -585,7 +586,7 @@ def test_another_uid_is_refused(caplog):
         return code, connections
 
     assert asyncio.run(main()) == (0, 0)
-    assert "its uid is 65534" in caplog.text
+    assert f"its uid is {uid}, its gid {gid}" in caplog.text
 
 
 def test_nothing_is_left_behind(leaks, serve, gate, caplog):
