@@ -4,26 +4,39 @@
 and mount namespaces, which a thread can only have without sharing its directory with the others). A process that such a
 thread starts is in the thread's namespaces; ``apart`` gives it one that ends right after.
 
-Man pages: unshare(2), setns(2), namespaces(7).
+Man pages: unshare(2), setns(2), namespaces(7), ioctl_ns(2).
 """
 
 from __future__ import annotations
 
+import fcntl
 from ctypes import c_int
 from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from shim.linux.fd import OwnedFd
 from shim.linux.libc import bind, fail, get_errno
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CLONE_NEWIPC", "CLONE_NEWNET", "CLONE_NEWPID", "CLONE_NEWUTS", "apart", "setns", "unshare"]
+__all__ = [
+    "CLONE_NEWIPC",
+    "CLONE_NEWNET",
+    "CLONE_NEWPID",
+    "CLONE_NEWUTS",
+    "apart",
+    "owning_user_namespace",
+    "setns",
+    "unshare",
+]
 
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
+
+_NS_GET_USERNS: Final = 0xB701  # _IO(0xb7, 1)
 
 _T = TypeVar("_T")
 
@@ -41,6 +54,15 @@ def setns(fd: int, nstype: int) -> None:
     """The thread is in the namespace that ``fd`` (not owned) shows, if that is of ``nstype``."""
     if _setns(fd, nstype) < 0:
         fail(get_errno())
+
+
+def owning_user_namespace(fd: int) -> OwnedFd:
+    """The user namespace in which a process needs privileges over the namespace ``fd`` (not owned); the caller owns it.
+
+    Raises:
+        OSError: EPERM, it is none of ours nor below ours.
+    """
+    return OwnedFd(fcntl.ioctl(fd, _NS_GET_USERNS))
 
 
 def apart(function: Callable[[], _T]) -> _T:

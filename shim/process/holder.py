@@ -4,7 +4,11 @@ It is ``sleep``, started by a thread that has entered the namespaces; it costs s
 is killed. As the first process of a pid namespace it is given the orphans there, and ignores their ends, so that the
 kernel reaps them; env(1) of coreutils makes it so (dash's ``trap '' CHLD`` does not).
 
-Man pages: namespaces(7), pid_namespaces(7), sigaction(2) on SIGCHLD and SIG_IGN.
+Namespaces belong to the user namespace of whoever makes them, and only its root may do to them what a container's start
+needs. So those of a pod with ids of its own are made by a process that is in its user namespace already; see
+``mapped_holder``.
+
+Man pages: namespaces(7), pid_namespaces(7), user_namespaces(7), sigaction(2) on SIGCHLD and SIG_IGN.
 """
 
 from __future__ import annotations
@@ -23,12 +27,14 @@ from shim.errors import InvalidArgument, from_os_error
 from shim.linux import namespaces
 from shim.linux.fd import OwnedFd
 from shim.linux.pidfd import pidfd_open, pidfd_send_signal
+from shim.process.mapped_holder import start_mapped
 from shim.process.reaper import which
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shim.process.child import Child
+    from shim.process.mapped_holder import IdMaps
     from shim.process.reaper import Reaper
 
 __all__ = ["Namespaces", "hold", "kill_holder", "start_time"]
@@ -54,6 +60,8 @@ class Namespaces:
     hostname: str = ""
     """In a uts namespace of their own."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    user: IdMaps | None = None
+    """Ids of a user namespace of its own, which owns the others: that to which ``network`` belongs, else a new one."""
 
     def __post_init__(self) -> None:
         for name in self.sysctls:
@@ -97,19 +105,45 @@ def kill_holder(pid: int, started: int) -> None:
 
 def _start(wanted: Namespaces, program: str) -> int:
     if wanted.network:
-        with OwnedFd(os.open(wanted.network, os.O_RDONLY | os.O_CLOEXEC)) as network:
-            namespaces.setns(network.fileno(), namespaces.CLONE_NEWNET)
-    flags = {
+        _enter(wanted.network, namespaces.CLONE_NEWNET)
+    if wanted.user is not None:
+        return _start_mapped(wanted, wanted.user)
+    made = {
         namespaces.CLONE_NEWIPC: wanted.ipc,
         namespaces.CLONE_NEWUTS: wanted.uts,
         namespaces.CLONE_NEWPID: wanted.pids,
     }
-    namespaces.unshare(sum(flag for flag, asked in flags.items() if asked))
-    if wanted.uts and wanted.hostname:
-        socket.sethostname(wanted.hostname)
+    namespaces.unshare(sum(flag for flag, asked in made.items() if asked))
+    _name(wanted)
     for name, value in wanted.sysctls.items():
         # /proc/sys shows each thread its own namespaces.
         Path("/proc/sys", *name.split(".")).write_text(value, encoding="ascii")
+    return _sleep(program)
+
+
+def _start_mapped(wanted: Namespaces, maps: IdMaps) -> int:
+    pid = start_mapped(maps, wanted.sysctls, ipc=wanted.ipc, uts=wanted.uts, pids=wanted.pids)
+    if wanted.uts:
+        try:
+            _enter(f"/proc/{pid}/ns/uts", namespaces.CLONE_NEWUTS)
+            _name(wanted)
+        except BaseException:
+            os.kill(pid, SIGKILL)
+            raise
+    return pid
+
+
+def _enter(path: str, kind: int) -> None:
+    with OwnedFd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as fd:
+        namespaces.setns(fd.fileno(), kind)
+
+
+def _name(wanted: Namespaces) -> None:
+    if wanted.uts and wanted.hostname:
+        socket.sethostname(wanted.hostname)
+
+
+def _sleep(program: str) -> int:
     with OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) as null:
         pid, pidfd = _native.spawn(
             [os.fsencode(program), *_ARGUMENTS], _ENVIRONMENT, [null.fileno()] * 3, cwd=b"/", setsid=True

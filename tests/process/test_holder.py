@@ -5,11 +5,51 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from shim.errors import InvalidArgument, NotFound
+from shim.errors import InvalidArgument, NotFound, Unavailable
+from shim.linux.fd import OwnedFd
+from shim.linux.namespaces import owning_user_namespace
+from shim.linux.user_namespace import IdRange
+from shim.process import mapped_holder
 from shim.process.holder import Namespaces, hold, kill_holder, start_time
+from shim.process.mapped_holder import IdMaps
+
+
+def namespace(pid: int | str, name: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{name}")
+
+
+def owner(pid: int, name: str) -> str:
+    """The user namespace that a namespace of ``pid`` belongs to, as ``namespace`` shows it."""
+    with (
+        OwnedFd(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY)) as fd,
+        owning_user_namespace(fd.fileno()) as user,
+    ):
+        return os.readlink(f"/proc/self/fd/{user.fileno()}")
+
+
+def content(pid: int, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def seen_in(pid: int, script: str) -> str:
+    """What a shell prints in the namespaces of ``pid``."""
+    enter = ["nsenter", f"--target={pid}", "--uts", "--ipc", "--"]
+    return subprocess.check_output([*enter, "sh", "-c", script], text=True)
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """A process in a user namespace, and in a network namespace that belongs to that."""
+    program = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; exec sleep 100"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
 
 
 @pytest.mark.root
@@ -27,6 +67,55 @@ async def test_it_holds_what_is_asked_for(reaper):
 async def test_a_network_that_is_not_there(reaper):
     with pytest.raises(NotFound, match="no-such"):
         await hold(reaper, Namespaces(network="/run/netns/no-such"))
+
+
+MAPS = IdMaps((IdRange(0, 70000, 1000),), (IdRange(0, 80000, 1000),))
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("pids", [False, True])
+async def test_it_has_ids_of_its_own(reaper, pids):
+    wanted = Namespaces(
+        ipc=True, uts=True, hostname="mapped", pids=pids, sysctls={"kernel.shm_rmid_forced": "1"}, user=MAPS
+    )
+    child = await hold(reaper, wanted)
+    for name in ("uid", "gid"):
+        (line,) = content(child.pid, f"{name}_map").splitlines()
+        assert line.split() == ["0", "70000" if name == "uid" else "80000", "1000"]
+    made = {"user", "ipc", "uts", *(["pid"] if pids else [])}
+    for name in ("user", "ipc", "uts", "pid", "net"):
+        assert (namespace(child.pid, name) != namespace("self", name)) == (name in made), name
+        if name in made - {"user"}:
+            assert owner(child.pid, name) == namespace(child.pid, "user"), name
+    assert seen_in(child.pid, "hostname; cat /proc/sys/kernel/shm_rmid_forced") == "mapped\n1\n"
+    assert content(child.pid, "comm") == "sleep\n"
+    assert len(os.listdir(f"/proc/{child.pid}/fd")) == 3
+    child.send_signal(signal.SIGKILL)
+    assert (await child.wait()).status == 137
+
+
+@pytest.mark.root
+async def test_a_network_brings_its_user_namespace(reaper, stranger):
+    child = await hold(reaper, Namespaces(network=f"/proc/{stranger}/ns/net", ipc=True, user=MAPS))
+    for name in ("user", "net"):
+        assert namespace(child.pid, name) == namespace(stranger, name)
+    child.send_signal(signal.SIGKILL)
+    await child.wait()
+    os.kill(stranger, signal.SIGKILL)
+
+
+@pytest.mark.root
+async def test_ids_without_a_root(reaper):
+    maps = IdMaps((IdRange(1, 70000, 1000),), MAPS.gids)
+    with pytest.raises(InvalidArgument, match="root"):
+        await hold(reaper, Namespaces(ipc=True, user=maps))
+
+
+@pytest.mark.root
+async def test_programs_that_fail_say_why(reaper, monkeypatch):
+    monkeypatch.setattr(mapped_holder, "_SCRIPT", "echo no such luck >&2; exit 3")
+    with pytest.raises(Unavailable, match="no such luck"):
+        await hold(reaper, Namespaces(pids=True, user=MAPS))
 
 
 def test_only_the_pods_own_sysctls_can_be_set():
