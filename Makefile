@@ -62,7 +62,8 @@ lint: lint-packages $(DEV) $(EXTENSION) ## style, types and shell scripts
 	@shellcheck --severity=warning $(SCRIPTS)
 
 bench: packages $(DEV) $(EXTENSION) bundles/rootfs ## measures, and prints what was measured
-	@.venv/bin/pytest -q -p pytest_benchmark.plugin --override-ini python_files='bench_*.py' benchmarks
+	@.venv/bin/pytest -q -p pytest_benchmark.plugin --override-ini python_files='bench_*.py' --timeout 0 \
+	    --benchmark-sort name --benchmark-columns median,iqr,min,max,rounds $(if $(ARGS),benchmarks $(ARGS),benchmarks)
 
 proto: $(DEV) ## makes shim/proto/*_pb2.py and .pyi out of the .proto files
 	@echo "-- generating shim/proto"

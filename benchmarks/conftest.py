@@ -1,0 +1,130 @@
+"""Measures of peers, collected once in turns and shown by pytest-benchmark for each of them.
+
+A test that asks for ``compare`` runs once for each peer. The first run collects the samples of all, in rounds that
+alternate between them; then each run gives its peer's part to pytest-benchmark, by a clock that tells what was measured
+before. Peers other than the shims are named with the marker ``beside``.
+
+A whole run that did not fail is kept in results/; one that leaves something out is only shown.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+from harness import peers
+from harness.results import Results
+from harness.workshop import Workshop
+
+Collect = Callable[[], dict[str, list[float]]]
+
+
+class Tape:
+    """A clock that goes on only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+_tape = Tape()
+_results = pytest.StashKey[Results]()
+_deselected = pytest.StashKey[list]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the long forms of what is shortened by default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "beside(names): peers other than the shims")
+    # SIGTERM ends a run as Ctrl-C does: what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.stash[_results] = Results.of_today(peers.versions(), full=config.getoption("--full"))
+    config.stash[_deselected] = []
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    if items:
+        items[0].config.stash[_deselected].extend(items)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "compare" in metafunc.fixturenames:
+        beside = metafunc.definition.get_closest_marker("beside")
+        metafunc.parametrize("shown", [*peers.shims(), *(beside.args if beside else [])])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "compare" in getattr(item, "fixturenames", []):
+            item.add_marker(pytest.mark.benchmark(timer=_tape))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config = session.config
+    if (
+        exitstatus == 0
+        and session.testscollected
+        and not config.stash[_deselected]
+        and config.args_source.name != "ARGS"
+    ):
+        config.stash[_results].save()
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Iterator[Workshop]:
+    workshop = Workshop()
+    try:
+        yield workshop
+    finally:
+        left = workshop.close()
+    assert not left, f"had to be killed: {left}"
+
+
+@pytest.fixture(scope="session")
+def collected() -> dict[str, dict[str, dict[str, list[float]]]]:
+    return {}
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    return request.config.getoption("--full")
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keeps the samples of a measure: ``record(name, {peer: samples}, unit)``."""
+
+    def record(name: str, samples: dict[str, list[float]], unit: str = "s") -> None:
+        request.config.stash[_results].add(name, unit, samples)
+
+    return record
+
+
+@pytest.fixture
+def compare(benchmark, record, shown: str, collected) -> Callable[[str, Collect], None]:
+    """``compare(name, collect)`` keeps and shows what ``collect()`` returns: the seconds that each peer took."""
+
+    def compare(name: str, collect: Collect) -> None:
+        if name not in collected:
+            collected[name] = collect()
+            record(name, collected[name])
+        benchmark.group = name
+        benchmark.name = shown
+        play(benchmark, collected[name][shown])
+
+    return compare
+
+
+def play(benchmark, samples: list[float]) -> None:
+    rest = iter(samples)
+
+    def sample() -> None:
+        _tape.now += next(rest)
+
+    benchmark.pedantic(sample, rounds=len(samples))
