@@ -2,8 +2,9 @@
 
 Skips: a test that needs a part of the test bed which this machine lacks says so and is skipped; where ``CI=true`` that
 is a failure. Tests marked ``cgroup2`` are left to the guest (``make test-guest``) on a host without v2 controllers, those
-marked ``criu`` or ``docker`` to the newer root (``make test-root``) on one without a working criu or a recent Docker:
-they are deselected, counted in the summary, and not skipped, since they do run.
+marked ``links`` on one whose kernel lacks kinds of interfaces, those marked ``criu`` or ``docker`` to the newer root
+(``make test-root``) on one without a working criu or a recent Docker: they are deselected, counted in the summary, and
+not skipped, since they do run.
 
 Leaks: a test that names ``leaks`` first fails, with a list, when it leaves anything behind. Whatever a test does, its
 folders are cleared of mounts before they are removed.
@@ -31,6 +32,7 @@ _deselected = pytest.StashKey[dict[str, int]]()
 # What a marker asks of a machine, and what is said where its tests are left to another.
 _ELSEWHERE = {
     "cgroup2": (bed.has_cgroup2, "this host has no cgroup v2 controllers; `make test-guest` runs them"),
+    "links": (bed.has_links, "this kernel lacks kinds of interfaces; `make test-guest` runs them"),
     "docker": (bed.has_docker, "this host has no Docker since 23; `make test-root` runs them"),
     "criu": (bed.has_criu, "no criu works on this host; `make test-root` runs them"),
 }

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from shim.linux.namespaces import CLONE_NEWNET, apart, unshare
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOTFS = CHECKOUT / "bundles" / "rootfs"
 CGROUP = Path("/sys/fs/cgroup")
@@ -57,6 +59,18 @@ def cgroup2_controllers() -> frozenset[str]:
 
 def has_cgroup2() -> bool:
     return {"cpu", "memory"} <= cgroup2_controllers()
+
+
+@cache
+def has_links() -> bool:
+    """Whether the kernel has every kind of interface that containers are given."""
+
+    def attempt() -> bool:
+        unshare(CLONE_NEWNET)
+        made = "ip link add u0 type dummy && ip link add link u0 type vlan id 2 && ip link add link u0 type ipvlan"
+        return subprocess.run(["sh", "-c", made], capture_output=True, check=False).returncode == 0
+
+    return is_root() and apart(attempt)
 
 
 @cache
