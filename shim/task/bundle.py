@@ -7,7 +7,6 @@ before the runtime reads it, so that a runtime that sets limits itself sets the 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from contextlib import suppress
@@ -19,6 +18,7 @@ from shim.cgroup.limits import cpu_nanos_to_quota
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, from_os_error
 from shim.linux.mounts import unmount_tree
 from shim.oci import spec as oci_spec
+from shim.process.thread import in_thread
 from shim.store import records
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class Bundle:
 
     async def unmount_rootfs(self) -> None:
         """Nothing is mounted on ``rootfs`` or below; what is busy is detached, and the log says so."""
-        # In a thread: unmounting may wait for a disk, or for a process that is just ending.
-        if busy := await asyncio.to_thread(unmount_tree, str(self.rootfs)):
+        # Unmounting may wait for a disk, or for a process that is just ending.
+        if busy := await in_thread(unmount_tree, str(self.rootfs), always=True):
             _log.warning("%s was busy and is detached", ", ".join(busy))
 
     def criu_log(self, name: str) -> Path:
@@ -125,13 +125,14 @@ class Bundle:
         with suppress(OSError):
             self.pid_file(name).unlink()
 
-    def forget_exit(self) -> None:
+    async def forget_exit(self) -> None:
         """How a container of the same bundle ended before is not on disk any more."""
-        records.delete(self.exit_record)
+        if self.exit_record.exists():
+            await records.adelete(self.exit_record)
 
-    def save_exit(self, ended: Exit, *, oom_killed: bool) -> None:
+    async def save_exit(self, ended: Exit, *, oom_killed: bool) -> None:
         """The exit is on disk."""
-        records.save(
+        await records.asave(
             self.exit_record,
             {"status": ended.status, "exited_at_ns": ended.exited_at_ns, "oom_killed": oom_killed},
         )

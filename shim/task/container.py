@@ -1,7 +1,7 @@
 """A container: its init, its execs, its cgroup, and what is asked of it.
 
 Two locks: each process has one for Start and Delete, and the container one for Pause, Resume and Update. None is held
-while answering State, Wait, Pids, Stats or Kill: those must work while a runtime hangs.
+while answering State, Wait, Pids, Stats or Kill: those must work while a runtime hangs. A Delete ends a Start that does.
 
 How it is made is in ``creation``, how it ends in ``ending``.
 """
@@ -90,8 +90,13 @@ class Container:
             ShimError: it cannot be made; nothing of it is left.
         """
         await self.init.create(self._shop, self.bundle)
-        if not self.init.restores:
-            self._attach()
+        if self.init.restores:
+            return
+        try:
+            await self._attach()
+        except BaseException:
+            await self.init.discard()
+            raise
 
     @property
     def pid(self) -> int:
@@ -127,7 +132,7 @@ class Container:
             ShimError: the runtime could not.
         """
         process = self.process(exec_id)
-        async with process.lock:
+        async with process.for_start():
             if isinstance(process, ExecProcess):
                 self._check_alive()
                 pid = await process.start(self._shop, self.driver, self.bundle)
@@ -135,7 +140,7 @@ class Container:
                 return pid
             if self.init.restores:
                 pid = await self.init.restore(self._shop, self.bundle)
-                self._attach()
+                await self._attach()
             else:
                 pid = await self.init.start()
             self.started_at_ns = time.time_ns()
@@ -171,7 +176,7 @@ class Container:
             ShimError: the runtime could not delete it; it can be tried again.
         """
         process = self.process(exec_id)
-        async with process.lock:
+        async with process.for_delete():
             if isinstance(process, ExecProcess):
                 ended = await process.delete()
                 self._ending.tell(process)
@@ -302,9 +307,9 @@ class Container:
     def _init_ended(self, ended: Exit) -> None:
         self._ending.init_ended(self.init, ended)
 
-    def _attach(self) -> None:
+    async def _attach(self) -> None:
         self.group.attach(self.pid, self._tell_oom)
-        remember(self.bundle, self.id, self._shop.namespace, self.config, self.group.path, self.pid)
+        await remember(self.bundle, self.id, self._shop.namespace, self.config, self.group.path, self.pid)
 
     def _check_alive(self) -> None:
         if self.init.state in {State.STOPPED, State.DELETED}:
@@ -319,16 +324,17 @@ class Container:
             self.group.thaw()
             await self.group.clear()
         await self.init.delete()
-        for process in list(self.execs.values()):
-            await process.io.close()
-            if process.state in {State.CREATED, State.STOPPED}:
-                process.forget()
+        await asyncio.gather(*(self._leave(process) for process in self.execs.values()))
         self.execs.clear()
         await self.group.remove()
         if self._mounted:
             await self.bundle.unmount_rootfs()
-        forget(self.bundle)
+        await forget(self.bundle)
         self.init.forget()
+
+    async def _leave(self, process: ExecProcess) -> None:
+        async with process.for_delete():
+            await process.leave()
 
     async def _kill_all(self, number: int) -> None:
         self.init.machine.check("kill")

@@ -5,7 +5,6 @@ What is needed to clear it away without its shim is on disk before the runtime m
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from shim.linux.mounts import mount_all
 from shim.oci.identifiers import validate_id
 from shim.oci.spec import with_resources
+from shim.process.thread import in_thread
 from shim.runtime import driver_for
 from shim.task import events
 from shim.task.bundle import Bundle, limits_of
@@ -47,16 +47,16 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
         if request.rootfs:
             undo.push_async_callback(bundle.unmount_rootfs)
             bundle.rootfs.mkdir(mode=0o711, exist_ok=True)
-            await asyncio.to_thread(mount_all, request.rootfs, str(bundle.rootfs))
+            await in_thread(mount_all, request.rootfs, str(bundle.rootfs))
         bundle.check_rootfs(given)
         group = ControlGroup.plan(shop, request.config, given, request.id)
         spec = _configured(shop, request, given)
         for_runtime = group.rewrite(spec.raw)
         if for_runtime != given.raw:
             bundle.save_spec(for_runtime)
-        bundle.forget_exit()
-        undo.callback(forget, bundle)
-        remember(bundle, request.id, shop.namespace, request.config, group.path)
+        await bundle.forget_exit()
+        undo.push_async_callback(forget, bundle)
+        await remember(bundle, request.id, shop.namespace, request.config, group.path)
         undo.push_async_callback(group.remove)
         group.create(spec.resources)
         container = Container(shop, request, spec, driver, group)

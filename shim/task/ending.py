@@ -82,7 +82,7 @@ class Ending:
         self.oom_killed = self._group.oom_killed()
         await self._execs_end()
         try:
-            self._bundle.save_exit(ended, oom_killed=self.oom_killed)
+            await self._bundle.save_exit(ended, oom_killed=self.oom_killed)
         except (ShimError, OSError) as error:
             _log.warning("container %s: its exit could not be written down: %s", self._id, error)
         if init.state is not State.DELETED:

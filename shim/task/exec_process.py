@@ -119,11 +119,16 @@ class ExecProcess(TaskProcess):
             FailedPrecondition: it is running.
         """
         self.machine.check("delete")
+        await self.leave()
+        return self.exit
+
+    async def leave(self) -> None:
+        """What ``delete`` does, in any state: a process that is stuck in the kernel keeps nothing of ours."""
         if self.state is State.STOPPED:
             await self.io.drain()
         await self.io.close()
-        self.forget()
-        return self.exit
+        if self.state in {State.CREATED, State.STOPPED}:
+            self.forget()
 
     def _sized_spec(self) -> Json:
         if self._size is None:

@@ -106,6 +106,18 @@ class InitProcess(TaskProcess):
         self.pid = self.child.pid
         await self.io.started()
 
+    async def discard(self) -> None:
+        """It is as if it had not been created."""
+        self._discarded = True
+        await self._uncreate()
+        await self.io.close()
+
+    def _give_up_start(self) -> None:
+        # Before its end it may run in the next moment, and what runs is not to be deleted.
+        if self.state is not State.STOPPED:
+            raise FailedPrecondition(f"cannot delete {self.machine.what}: it is being started")
+        super()._give_up_start()
+
     def _watch(self) -> None:
         if self.child is not None:
             self.child.on_exit(self._end)

@@ -7,6 +7,7 @@ It never waits for output: a background child may hold a pipe open for ever.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,16 @@ from shim.errors import FailedPrecondition, NotFound
 from shim.task.states import Machine, State
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from shim.linux.pty import Winsize
     from shim.process import Child, Exit
     from shim.stdio import ProcessIO, Streams
 
 __all__ = ["Snapshot", "TaskProcess"]
+
+# A start of a process takes less than that; the next moment would show it running.
+_STARTS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,8 @@ class TaskProcess:
         self.lock = asyncio.Lock()
         """Held by Start and Delete of this process, which run the OCI runtime. State, Wait, Kill never take it."""
         self._settled = asyncio.Event()
+        self._starter: asyncio.Task[object] | None = None
+        self._unwanted = False
 
     @property
     def state(self) -> State:
@@ -67,6 +75,48 @@ class TaskProcess:
         if self.exit is None:
             raise NotFound(f"{self.machine.what} was deleted before it ran")
         return self.exit
+
+    @asynccontextmanager
+    async def for_start(self) -> AsyncIterator[None]:
+        """The lock is held by a Start, by the current task.
+
+        Raises:
+            NotFound: a Delete has ended it.
+        """
+        async with self.lock:
+            task = self._starter = asyncio.current_task()
+            try:
+                yield
+            except asyncio.CancelledError:
+                if not self._unwanted or task is None:
+                    raise
+                task.uncancel()
+                raise NotFound(f"{self.machine.what} was deleted while it started") from None
+            finally:
+                self._starter = None
+
+    @asynccontextmanager
+    async def for_delete(self) -> AsyncIterator[None]:
+        """The lock is held by a Delete. A Start that is about to return may, one that hangs is ended with its runtime.
+
+        Raises:
+            FailedPrecondition: the Start must go on.
+        """
+        try:
+            async with asyncio.timeout(_STARTS_S):
+                await self.lock.acquire()
+        except TimeoutError:
+            self._give_up_start()
+            await self.lock.acquire()
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def _give_up_start(self) -> None:
+        if self._starter is not None and not self._unwanted:
+            self._unwanted = True
+            self._starter.cancel()
 
     def settle(self, ended: Exit) -> None:
         """The process has ended: from now on State, Wait and Delete say so."""

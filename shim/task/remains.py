@@ -1,7 +1,8 @@
 """What a shim leaves when it is killed, and how to clear it away from disk alone.
 
 Create writes ``container.json`` into the bundle before the runtime makes anything: whoever comes later knows from it which
-runtime, which state directory and which cgroup. Clearing away works twice, and when there is nothing.
+runtime, which state directory and which cgroup. It is not synced, since a reboot clears away better than we do. Clearing
+away works twice, and when there is nothing.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Remains:
     oom_killed: bool
 
 
-def remember(
+async def remember(
     bundle: Bundle, container_id: str, namespace: str, config: Config, cgroup_path: str, pid: int = 0
 ) -> None:
     """Write down what ``clear`` will need; ``pid`` is 0 until there is an init."""
@@ -55,12 +56,12 @@ def remember(
         "cgroup_path": cgroup_path,
         "config": settings,
     }
-    records.save(bundle.container_record, record)
+    await records.asave(bundle.container_record, record, synced=False)
 
 
-def forget(bundle: Bundle) -> None:
+async def forget(bundle: Bundle) -> None:
     """Nothing is left to clear away."""
-    records.delete(bundle.container_record)
+    await records.adelete(bundle.container_record, synced=False)
 
 
 def remembered(bundle: Bundle) -> dict[str, Any] | None:

@@ -156,6 +156,19 @@ def test_execs_end_with_the_init(shim, runtime):
     container.delete()
 
 
+def test_the_output_of_an_exec_survives_the_container(shim):
+    """It has ended, its client reads late, and the container is deleted first."""
+    container = shim.running(drain_timeout=20.0)
+    streams = shim.streams()
+    container.exec("e", ["sh", "-c", "yes | head -c 100000"], streams)
+    assert container.wait("e") == 0
+    container.kill()
+    container.wait()
+    deleting = container.begin("Delete")
+    assert len(streams.read()) == 100_000
+    deleting.result()
+
+
 def test_many_in_a_row_leave_nothing(shim):
     container = shim.running()
     before = shim.inspect()["fds"]

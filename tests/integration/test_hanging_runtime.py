@@ -176,11 +176,38 @@ def test_a_container_is_deleted_under_its_exec(shim, fake):
     container.add_exec("slow", ["true"])
     starting, waiting = container.begin("Start", exec_id="slow"), container.begin("Wait", exec_id="slow")
     container.end()
-    assert not starting.done
-    with raises(NotFound, "slow"):
-        waiting.result()
+    with raises(NotFound, "slow", "was deleted while it started"):
+        starting.result()
+    assert waiting.result().exit_status == 255
+
+
+def test_an_exec_is_deleted_while_it_starts(shim, fake):
+    """The runtime is killed; that takes a moment, not as long as a runtime may take."""
+    container = shim.running(runtime=fake("exec", fake.gate))
+    streams = shim.streams(stdin=True)
+    container.add_exec("slow", ["true"], streams)
+    starting, waiting = container.begin("Start", exec_id="slow"), container.begin("Wait", exec_id="slow")
+    assert container.delete("slow").exit_status == 255
+    with raises(NotFound, "slow", "was deleted while it started"):
+        starting.result()
+    assert waiting.result().exit_status == 255
+    assert streams.read() == b""
+    assert shim.inspect()["children"] == 1
     fake.open_gate()
-    with pytest.raises(ShimError):
+    container.exec("slow", ["true"])
+    assert container.wait("slow") == 0
+    container.end()
+
+
+def test_a_container_that_was_killed_while_it_started_is_deleted(shim, fake):
+    container = shim.container(runtime=fake("start", fake.gate))
+    starting = container.begin("Start")
+    with raises(FailedPrecondition, container.id, "is being started"):
+        container.delete()
+    container.kill()
+    assert container.wait() == 137
+    assert container.delete().exit_status == 137
+    with raises(NotFound, container.id, "was deleted while it started"):
         starting.result()
 
 

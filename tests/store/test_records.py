@@ -1,8 +1,10 @@
+import asyncio
 import json
 import os
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shim.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, ShimError
+from shim.linux.mounts import mount, umount2
+from shim.linux.statfs import in_memory
 from shim.store import records
 
 
@@ -128,6 +132,48 @@ def test_no_space_is_resource_exhausted(tmp_path, monkeypatch):
     with pytest.raises(ResourceExhausted, match=r"record.json: No space left on device"):
         records.save(tmp_path / "record.json", {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(params=["memory", "disk"])
+def place(request, tmp_path):
+    """A folder in memory, where the event loop does it, and one elsewhere, where a thread does."""
+    if request.param == "disk":
+        yield tmp_path
+        return
+    mount("none", str(tmp_path), "tmpfs", 0)
+    yield tmp_path
+    umount2(str(tmp_path), 0)
+
+
+@pytest.mark.root
+def test_away_from_the_event_loop_where_it_may_block(place, monkeypatch):
+    path = place / "record.json"
+    threads = []
+
+    def fsync(_: int) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    async def main() -> None:
+        await records.asave(path, {"a": 1})
+        assert records.load(path) == {"a": 1}
+        await records.adelete(path)
+        with pytest.raises(NotFound, match="cannot save"):
+            await records.asave(place / "none" / "record.json", {})
+
+    asyncio.run(main())
+    assert os.listdir(place) == []
+    assert set(threads) == {in_memory(place)}
+
+
+def test_what_is_not_synced_is_no_less_whole(tmp_path, monkeypatch):
+    path = tmp_path / "record.json"
+    monkeypatch.setattr(os, "fsync", None)
+    records.save(path, {"a": 1}, synced=False)
+    assert records.load(path) == {"a": 1}
+    records.delete(path, synced=False)
+    assert os.listdir(tmp_path) == []
 
 
 # Ends itself, as kill -9 would, right before the n-th system call that matters; once for each n until one save ends.

@@ -1,0 +1,64 @@
+"""System calls that may block for long, away from the event loop.
+
+Each has a thread of its own, which ends with it: those of a pool stay, cost memory in every shim, and six calls on a disk
+that hangs would be all that there can be. A call cannot be taken back once it has begun, so whoever is cancelled still
+waits for its end; otherwise what is to undo it would overtake it.
+
+Source: threading and asyncio documentation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from shim.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["in_thread"]
+
+_Result = TypeVar("_Result")
+
+
+async def in_thread(call: Callable[..., _Result], *arguments: object, always: bool = False) -> _Result:
+    """What ``call`` returns or raises, in a thread; it has ended then, also when the caller was cancelled meanwhile.
+
+    Raises:
+        ResourceExhausted: no thread can be had. With ``always`` it is run here and now instead: for what must be done.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Result] = loop.create_future()
+
+    def run() -> None:
+        with suppress(RuntimeError):  # of a loop that has ended meanwhile
+            try:
+                result = call(*arguments)
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                loop.call_soon_threadsafe(outcome.set_exception, error)
+            else:
+                loop.call_soon_threadsafe(outcome.set_result, result)
+
+    try:
+        threading.Thread(target=run, name="in_thread", daemon=True).start()
+    except RuntimeError as error:
+        if always:
+            return call(*arguments)
+        raise ResourceExhausted("no thread can be had") from error
+    await _end_of(outcome)
+    return outcome.result()
+
+
+async def _end_of(outcome: asyncio.Future[_Result]) -> None:
+    cancelled: asyncio.CancelledError | None = None
+    while not outcome.done():
+        try:
+            await asyncio.wait([outcome])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        outcome.exception()  # looked at: nobody else will
+        raise cancelled

@@ -1,0 +1,61 @@
+"""Calls in threads of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from support.coroutines import until
+
+from shim.errors import ResourceExhausted
+from shim.process.thread import in_thread
+
+
+async def test_the_result_and_the_error_come_back():
+    assert await in_thread(lambda a, b: (a, b, threading.current_thread().name), 1, 2) == (1, 2, "in_thread")
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(lambda: 1 // 0)
+    await until(lambda: threading.active_count() == 1)
+
+
+async def test_the_loop_goes_on_meanwhile():
+    gate = threading.Event()
+    call = asyncio.create_task(in_thread(gate.wait))
+    await asyncio.sleep(0)
+    assert not call.done()
+    gate.set()
+    assert await call
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_is_cancelled_waits_for_its_end(fails):
+    """What is to undo the call must not overtake it."""
+    gate, ended = threading.Event(), []
+
+    def work() -> None:
+        gate.wait()
+        ended.append(True)
+        if fails:
+            raise OSError
+
+    call = asyncio.create_task(in_thread(work))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        call.cancel()
+        await asyncio.wait([call], timeout=0.01)
+        assert not call.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert ended
+
+
+async def test_no_thread_can_be_had(monkeypatch):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(ResourceExhausted, match="no thread"):
+        await in_thread(threading.current_thread)
+    assert await in_thread(threading.current_thread, always=True) is threading.main_thread()
