@@ -27,18 +27,23 @@ def main() -> int:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args()
-    log.setup(sys.stderr.fileno(), debug=options.debug)
+    listener = socket.socket(fileno=_LISTENER_FD)
+    return run(listener, options.socket, options.namespace, debug=options.debug)
+
+
+def run(listener: socket.socket, path: str, namespace: str, *, debug: bool) -> int:
+    """The life of a shim process that answers on ``listener`` (ownership taken), bound to ``path``; the exit status."""
+    log.setup(sys.stderr.fileno(), debug=debug)
     try:
         settings = config.load()
     except ShimError as error:
         # Nobody will ever answer on this socket.
         with suppress(OSError):
-            os.unlink(options.socket)
+            os.unlink(path)
         _log.critical("the shim cannot start: %s", error)
         return 1
-    log.setup(sys.stderr.fileno(), debug=options.debug or settings.debug)
-    listener = socket.socket(fileno=_LISTENER_FD)
-    asyncio.run(serve(listener, options.socket, options.namespace, settings))
+    log.setup(sys.stderr.fileno(), debug=debug or settings.debug)
+    asyncio.run(serve(listener, path, namespace, settings))
     return 0
 
 

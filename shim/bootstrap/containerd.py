@@ -24,7 +24,7 @@ from shim import __version__, config
 from shim.bootstrap import arguments, params
 from shim.bootstrap.listener import containerd_socket, listen
 from shim.bootstrap.placement import group_of, join_cgroup, raise_oom_score
-from shim.bootstrap.start import spawn_shim
+from shim.bootstrap.start import Interpreter, Plan
 from shim.errors import AlreadyExists, InvalidArgument, ShimError
 from shim.oci.identifiers import validate_id, validate_namespace
 from shim.service.options import with_options
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shim.bootstrap.arguments import Invocation
+    from shim.bootstrap.start import Starter
 
 __all__ = ["main"]
 
@@ -42,8 +43,11 @@ _SOCKET_DIR = "/run/containerd/s"
 _RUNTIME_S = 3.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns the exit status, 1 with one line on stderr for an error."""
+def main(argv: Sequence[str] | None = None, starter: Starter | None = None) -> int:
+    """Do what the command line says; returns the exit status, 1 with one line on stderr for an error.
+
+    A shim is started by ``starter``; None: in an interpreter of its own.
+    """
     invocation = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         if invocation.version:
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif invocation.info:
             _info()
         elif invocation.action == "start":
-            _start(invocation)
+            _start(invocation, starter or Interpreter())
         elif invocation.action == "delete":
             _delete(invocation)
         else:
@@ -64,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _start(invocation: Invocation) -> None:
+def _start(invocation: Invocation, starter: Starter) -> None:
     _check(invocation)
     told = params.parse(_stdin(), invocation)
     settings = with_options(config.load(), told.options)
@@ -82,25 +86,17 @@ def _start(invocation: Invocation) -> None:
     if told.ttrpc_address:
         env["TTRPC_ADDRESS"] = told.ttrpc_address
     debug = invocation.debug or told.debug
+    plan = Plan(listener, path, invocation.namespace, invocation.id, str(bundle), env, debug)
     with listener:
-        pid = spawn_shim(
-            listener,
-            path,
-            namespace=invocation.namespace,
-            id=invocation.id,
-            bundle=str(bundle),
-            env=env,
-            debug=debug,
-        )
+        pid = starter.start(plan)
     try:
         join_cgroup(pid, settings.shim_cgroup)
-        raise_oom_score(pid)
+        raise_oom_score(pid, starter.caller)
         _answer(bundle, path, modern=told.modern)
     except BaseException:
         with suppress(OSError):
             os.unlink(path)
-        with suppress(ProcessLookupError):
-            os.kill(pid, 9)
+        starter.give_up(pid)
         raise
 
 

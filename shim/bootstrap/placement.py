@@ -40,13 +40,13 @@ def group_of(bundle: Path, container_id: str, group: str) -> str:
     return next((str(annotations[key]) for key in _ANNOTATIONS if annotations.get(key)), container_id)
 
 
-def raise_oom_score(pid: int) -> None:
-    """The shim is killed before containerd: its score is one above containerd's, our parent's.
+def raise_oom_score(pid: int, containerd: int) -> None:
+    """The shim is killed before containerd: its score is one above that of process ``containerd``.
 
     Without the privilege to set it, it stays as inherited.
     """
     with suppress(OSError, ValueError):
-        with open(f"/proc/{os.getppid()}/oom_score_adj", encoding="ascii") as file:
+        with open(f"/proc/{containerd}/oom_score_adj", encoding="ascii") as file:
             score = int(file.read())
         with open(f"/proc/{pid}/oom_score_adj", "w", encoding="ascii") as file:
             file.write(str(min(score + 1, _GREATEST_SCORE)))

@@ -9,10 +9,11 @@ Source: containerd docs/runtime-v2.md.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from shim import _native
 from shim.bootstrap.listener import listen, own_socket
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
-__all__ = ["Started", "spawn_shim", "start_shim"]
+__all__ = [
+    "Interpreter",
+    "Plan",
+    "Started",
+    "Starter",
+    "open_log",
+    "shim_arguments",
+    "spawn_shim",
+    "start_shim",
+]
 
 _OF_CONTAINERD = ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE", "MAX_SHIM_VERSION")
 
@@ -34,6 +44,50 @@ class Started:
     address: str
     """``unix:///…``, for any ttrpc client of our uid."""
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a shim process is told."""
+
+    listener: socket.socket
+    """Bound to ``path``; whoever has the plan does not own it."""
+    path: str
+    namespace: str
+    id: str
+    bundle: str
+    """Its working directory. Its log is the FIFO ``log`` there, which containerd makes, else ``shim.log``."""
+    env: Mapping[str, str]
+    debug: bool = False
+
+
+class Starter(Protocol):
+    """A way to come by a shim process."""
+
+    caller: int
+    """The process that asked for it, containerd."""
+
+    def start(self, plan: Plan) -> int:
+        """A shim process will serve as planned; returns its pid. Raises ShimError, and then nothing is left."""
+
+    def give_up(self, pid: int) -> None:
+        """It will not, after all."""
+
+
+class Interpreter:
+    """The shim is a new process with an interpreter of its own."""
+
+    def __init__(self) -> None:
+        self.caller = os.getppid()
+
+    def start(self, plan: Plan) -> int:
+        """See ``spawn_shim``."""
+        return spawn_shim(plan)
+
+    def give_up(self, pid: int) -> None:
+        """It is killed."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def start_shim(*, state_root: str, namespace: str, id: str, bundle: str, debug: bool = False) -> Started:  # noqa: A002 - containerd's name for it
@@ -48,40 +102,32 @@ def start_shim(*, state_root: str, namespace: str, id: str, bundle: str, debug: 
     # Nobody but the caller is to hear of this container, whatever started the caller.
     env = {key: value for key, value in os.environ.items() if key not in _OF_CONTAINERD}
     with listen(path) as listener:
-        pid = spawn_shim(listener, path, namespace=namespace, id=id, bundle=bundle, env=env, debug=debug)
+        pid = spawn_shim(Plan(listener, path, namespace, id, bundle, env, debug))
     return Started(f"unix://{path}", pid)
 
 
-def spawn_shim(
-    listener: socket.socket,
-    path: str,
-    *,
-    namespace: str,
-    id: str,  # noqa: A002 - containerd's name for it
-    bundle: str,
-    env: Mapping[str, str],
-    debug: bool = False,
-) -> int:
-    """A shim process serves ``listener`` (not owned), which is bound to ``path``; returns its pid.
+def shim_arguments(plan: Plan) -> list[str]:
+    """The command line of the shim's interpreter."""
+    words = ["--namespace", plan.namespace, "--id", plan.id, "--socket", plan.path]
+    return [sys.executable, "-m", "shim.bootstrap", *words, *(["--debug"] if plan.debug else [])]
 
-    Its working directory is ``bundle``. Its log is the FIFO ``log`` there, which containerd makes, else ``shim.log``.
+
+def spawn_shim(plan: Plan) -> int:
+    """A shim process with an interpreter of its own serves as planned; returns its pid.
 
     Raises:
         ShimError: it cannot be started; the socket's path is gone.
     """
-    argv = [sys.executable, "-m", "shim.bootstrap", "--namespace", namespace, "--id", id, "--socket", path]
-    if debug:
-        argv.append("--debug")
     try:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            log = _open_log(bundle)
+            log = open_log(plan.bundle)
             try:
                 pid, pidfd = _native.spawn(
-                    [os.fsencode(word) for word in argv],
-                    [os.fsencode(f"{key}={value}") for key, value in env.items()],
-                    [null, log, log, listener.fileno()],
-                    cwd=os.fsencode(bundle),
+                    [os.fsencode(word) for word in shim_arguments(plan)],
+                    [os.fsencode(f"{key}={value}") for key, value in plan.env.items()],
+                    [null, log, log, plan.listener.fileno()],
+                    cwd=os.fsencode(plan.bundle),
                     setsid=True,
                 )
             finally:
@@ -90,13 +136,14 @@ def spawn_shim(
             os.close(null)
     except OSError as error:
         with suppress(OSError):
-            os.unlink(path)
-        raise from_os_error(error, f"the shim of container {id} cannot be started") from error
+            os.unlink(plan.path)
+        raise from_os_error(error, f"the shim of container {plan.id} cannot be started") from error
     os.close(pidfd)
     return pid
 
 
-def _open_log(bundle: str) -> int:
+def open_log(bundle: str) -> int:
+    """A descriptor for the shim's log lines, CLOEXEC, which the caller owns."""
     # containerd holds its FIFO open for reading and writing, so this does not block; after its death nobody does, and the
     # shim's log lines are dropped until it is back.
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Hearing of changes to one file, as ``tail -f`` does.
+"""Hearing of changes to files, as ``tail -f`` does.
 
 The watch is on the file, not on its name: a file that is renamed or unlinked is still watched, and both wake the
 watcher up, so that it can look at what the name means now.
@@ -32,24 +32,25 @@ _inotify_add_watch = bind("inotify_add_watch", c_int, c_char_p, c_uint32)
 
 
 class FileWatch:
-    """Readable (poll ``fileno()``) once the file has been written to, renamed or unlinked since the last ``drain``.
+    """Readable (poll ``fileno()``) once one of the files was written to, renamed or unlinked since the last ``drain``.
 
     Raises:
         OSError: there is no such file; ENOSPC or EMFILE, the user has too many watches
             (``fs.inotify.max_user_watches``, ``max_user_instances``).
     """
 
-    def __init__(self, path: StrOrBytesPath) -> None:
-        raw = encode(path)
+    def __init__(self, *paths: StrOrBytesPath) -> None:
+        raws = [encode(path) for path in paths]
         # IN_NONBLOCK and IN_CLOEXEC are defined as these.
         fd = _inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if fd < 0:
             fail(get_errno())
         self._fd = OwnedFd(fd)
-        if _inotify_add_watch(fd, raw, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF) < 0:
-            error = get_errno()
-            self._fd.close()
-            fail(error, path)
+        for raw in raws:
+            if _inotify_add_watch(fd, raw, IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF) < 0:
+                error = get_errno()
+                self._fd.close()
+                fail(error, raw)
 
     def fileno(self) -> int:
         """The descriptor to poll; it stays ours."""

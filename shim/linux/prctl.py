@@ -1,24 +1,42 @@
 """What a process says about itself to the kernel, through python-prctl.
 
-Source: prctl(2), PR_SET_CHILD_SUBREAPER, PR_SET_NAME and PR_SCHED_CORE; linux/prctl.h.
+Source: prctl(2), PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_MM and PR_SCHED_CORE; linux/prctl.h.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
+from typing import TYPE_CHECKING
 
 import prctl
 
 from shim.linux.libc import bind, fail, get_errno
 
-__all__ = ["create_core_scheduling", "set_child_subreaper", "set_name"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
+__all__ = [
+    "create_core_scheduling",
+    "set_child_subreaper",
+    "set_command_line",
+    "set_name",
+    "set_parent_death_signal",
+]
+
+PR_SET_MM = 35
+PR_SET_MM_MAP = 14
+_AREAS = ("start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack")
 PR_SCHED_CORE = 62
 PR_SCHED_CORE_CREATE = 1
 PR_SCHED_CORE_SCOPE_PROCESS_GROUP = 2
 
 # python-prctl is older than core scheduling.
 _prctl = bind("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
+# The one function here that returns an address.
+_sbrk = ctypes.CDLL(None)["sbrk"]
+_sbrk.argtypes = (ctypes.c_ssize_t,)
+_sbrk.restype = ctypes.c_void_p
 
 
 def set_child_subreaper(*, enabled: bool = True) -> None:
@@ -38,4 +56,48 @@ def create_core_scheduling() -> None:
         OSError: EINVAL, the kernel has no core scheduling; ENODEV, the CPUs have no SMT.
     """
     if _prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_PROCESS_GROUP, 0):
+        fail(get_errno())
+
+
+def set_parent_death_signal(number: int) -> None:
+    """``number`` comes when our parent ends; 0: none does. A parent that has ended before is for the caller to see."""
+    prctl.set_pdeathsig(number)
+
+
+class _MemoryMap(ctypes.Structure):
+    """struct prctl_mm_map."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_uint64)
+            for name in (*_AREAS, "arg_start", "arg_end", "env_start", "env_end", "auxv")
+        ),
+        ("auxv_size", ctypes.c_uint32),
+        ("exe_fd", ctypes.c_uint32),
+    )
+
+
+_command_lines: list[mmap.mmap] = []
+
+
+def set_command_line(arguments: Sequence[bytes], environment: Sequence[bytes]) -> None:
+    """Everybody reads these in /proc/<pid>/cmdline and environ from now on, as if we had been executed with them.
+
+    Raises:
+        OSError: EINVAL, the kernel was built without CONFIG_CHECKPOINT_RESTORE.
+    """
+    first, second = (b"".join(word + b"\0" for word in words) for words in (arguments, environment))
+    memory = mmap.mmap(-1, max(len(first) + len(second), 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.write(first + second)
+    _command_lines.append(memory)  # the kernel reads it for as long as we live
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    middle, end = start + len(first), start + len(first) + len(second)
+    # All other areas stay: proc_pid_stat(5) has where they are, but for the end of the heap. The single options of
+    # PR_SET_MM would do without, but want CAP_SYS_RESOURCE.
+    with open("/proc/self/stat", "rb") as file:
+        stat = file.read().rpartition(b")")[2].split()
+    code_start, code_end, stack, *data = (int(stat[field - 3]) for field in (26, 27, 28, 45, 46, 47))
+    areas = (code_start, code_end, *data, _sbrk(0), stack)
+    wanted = _MemoryMap(*areas, start, middle, middle, end, exe_fd=2**32 - 1)
+    if _prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.addressof(wanted), ctypes.sizeof(wanted), 0):
         fail(get_errno())

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import array
 import errno
+import fcntl
 import os
+import signal
 import socket
 import struct
-from typing import NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from shim.linux.fd import OwnedFd
 
-__all__ = ["PeerCredentials", "peer_credentials", "receive_fd"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["PeerCredentials", "killed_by_hangup", "peer_credentials", "receive_fd", "receive_fds"]
 
 _UCRED = struct.Struct("=iII")
+
+# fcntl(2); the module has no name for it. The type and a pid.
+F_SETOWN_EX = 15
+F_OWNER_PID = 1
 
 _INT_SIZE = array.array("i").itemsize
 
@@ -63,3 +73,38 @@ def receive_fd(sock: socket.socket, limit: int = 4096) -> tuple[bytes, OwnedFd]:
     if not data and not fds:
         raise OSError(errno.EBADMSG, "the peer hung up without sending a descriptor")
     raise OSError(errno.EBADMSG, f"expected a message with one descriptor, got {len(fds)}")
+
+
+def receive_fds(sock: socket.socket, limit: int, count: int) -> tuple[bytes, list[OwnedFd]]:
+    """The first at most ``limit`` bytes that are there, and the ``count`` descriptors that came with them, CLOEXEC.
+
+    Raises:
+        OSError: EBADMSG, there came another number of descriptors (all are closed), or the peer hung up.
+    """
+    data, control, flags, _ = sock.recvmsg(
+        limit, socket.CMSG_SPACE((count + 1) * _INT_SIZE), socket.MSG_CMSG_CLOEXEC
+    )
+    fds = [OwnedFd(fd) for fd in _descriptors(control)]
+    if len(fds) == count and not flags & socket.MSG_CTRUNC:
+        return data, fds
+    for fd in fds:
+        fd.close()
+    raise OSError(errno.EBADMSG, f"expected a message with {count} descriptors, got {len(fds)}")
+
+
+@contextmanager
+def killed_by_hangup(sock: socket.socket) -> Iterator[None]:
+    """While the body runs we are killed when the peer closes its end; it must not send anything meanwhile, either.
+
+    A peer that has hung up before is for the caller to see: whatever is sent to it fails with EPIPE.
+
+    Source: fcntl(2), F_SETSIG and O_ASYNC.
+    """
+    flags = fcntl.fcntl(sock, fcntl.F_GETFL)
+    fcntl.fcntl(sock, F_SETOWN_EX, struct.pack("=ii", F_OWNER_PID, os.getpid()))
+    fcntl.fcntl(sock, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(sock, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(sock, fcntl.F_SETFL, flags)

@@ -78,7 +78,7 @@ def test_the_oom_score_is_one_above_the_parents(monkeypatch, ours, wanted):
         try:
             Path(f"/proc/{parent.pid}/oom_score_adj").write_text(str(ours))
             monkeypatch.setattr(os, "getppid", lambda: parent.pid)
-            raise_oom_score(child.pid)
+            raise_oom_score(child.pid, os.getppid())
             assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) == wanted
         finally:
             parent.kill()
@@ -88,7 +88,7 @@ def test_the_oom_score_is_one_above_the_parents(monkeypatch, ours, wanted):
 def test_without_the_privilege_the_oom_score_stays(monkeypatch):
     """Only root may write that of pid 1; nobody may set one for a process that is gone."""
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    raise_oom_score(2**22)
+    raise_oom_score(2**22, os.getppid())
 
 
 @pytest.mark.root

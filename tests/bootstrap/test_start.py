@@ -196,7 +196,7 @@ def test_no_interpreter(monkeypatch, state_root, tmp_path):
         listen(str(path)) as listener,
         pytest.raises(ShimError, match="shim of container c1 cannot be started"),
     ):
-        start.spawn_shim(listener, str(path), namespace="ns", id="c1", bundle=str(tmp_path), env={})
+        start.spawn_shim(start.Plan(listener, str(path), "ns", "c1", str(tmp_path), {}))
     assert not path.exists()
 
 

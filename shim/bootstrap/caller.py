@@ -1,0 +1,158 @@
+"""What a process has from whoever started it, read of another one and taken on: so a fork is as if the caller had started it.
+
+What a process cannot change for itself, or not back again, must be the same already: namespaces, root directory,
+credentials, capabilities, filters.
+
+Source: namespaces(7), proc_pid_status(5), credentials(7), execve(2) for what a program inherits.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+
+from shim.cgroup.hierarchy import detect, parse_membership
+from shim.errors import FailedPrecondition
+
+__all__ = ["Surroundings", "leave_cgroups"]
+
+_NAMESPACES = (
+    "cgroup",
+    "ipc",
+    "mnt",
+    "net",
+    "pid",
+    "pid_for_children",
+    "time",
+    "time_for_children",
+    "user",
+    "uts",
+)
+# RLIM_NLIMITS of asm-generic/resource.h, which no kernel has changed in twenty years.
+_LIMITS = range(16)
+_CREDENTIALS = (
+    b"Uid", b"Gid", b"Groups", b"NoNewPrivs", b"Seccomp", b"Seccomp_filters",
+    b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Of one process, at one moment."""
+
+    unchangeable: tuple[object, ...]
+    parent: int
+    umask: int
+    blocked: int
+    """Signals, as a set of bits."""
+    ignored: int
+    nice: int
+    cpus: frozenset[int]
+    limits: tuple[tuple[int, int], ...]
+    cgroups: bytes
+    oom_score: bytes
+
+    @classmethod
+    def of(cls, pid: int) -> Surroundings:
+        """Those of ``pid``.
+
+        Raises:
+            OSError: there is no such process, or it is not ours to look at.
+        """
+        process = f"/proc/{pid}"
+        status = _fields(_read(f"{process}/status"))
+        return cls(
+            unchangeable=(
+                [_identity(f"{process}/ns/{name}") for name in _NAMESPACES],
+                _identity(f"{process}/root"),
+                [status.get(name) for name in _CREDENTIALS],
+                os.sched_getscheduler(pid),
+            ),
+            parent=int(status[b"PPid"]),
+            umask=int(status[b"Umask"], 8),
+            blocked=int(status[b"SigBlk"], 16),
+            ignored=int(status[b"SigIgn"], 16),
+            nice=os.getpriority(os.PRIO_PROCESS, pid),
+            cpus=frozenset(os.sched_getaffinity(pid)),
+            limits=tuple(resource.prlimit(pid, kind) for kind in _LIMITS),
+            cgroups=_read(f"{process}/cgroup"),
+            oom_score=_read(f"{process}/oom_score_adj"),
+        )
+
+    def adopt(self, own: Surroundings) -> None:
+        """This process, whose surroundings are ``own``, has these instead.
+
+        Raises:
+            FailedPrecondition: it cannot.
+            OSError: it may not.
+        """
+        if self.unchangeable != own.unchangeable:
+            raise FailedPrecondition("the caller lives in other namespaces, or has other rights")
+        os.umask(self.umask)
+        if self.cgroups != own.cgroups:
+            _join(self.cgroups, own.cgroups)
+        if self.oom_score != own.oom_score:
+            with open("/proc/self/oom_score_adj", "wb") as file:
+                file.write(self.oom_score)
+        for kind, limit in enumerate(self.limits):
+            if limit != own.limits[kind]:
+                resource.setrlimit(kind, limit)
+        if self.nice != own.nice:
+            os.setpriority(os.PRIO_PROCESS, 0, self.nice)
+        if self.cpus != own.cpus:
+            os.sched_setaffinity(0, self.cpus)
+        for number in _numbers(self.ignored & ~own.ignored):
+            signal.signal(number, signal.SIG_IGN)
+        if self.blocked != own.blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, _numbers(self.blocked))
+
+
+def leave_cgroups() -> None:
+    """This process is in the root of every hierarchy, as far as it may: it holds no group, and none holds it."""
+    found = detect()
+    for mount in {*found.legacy.values(), *([found.unified] if found.unified else [])}:
+        with suppress(OSError):
+            _enter(mount.mount_point)
+
+
+def _join(wanted: bytes, own: bytes) -> None:
+    there, here = parse_membership(os.fsdecode(wanted)), parse_membership(os.fsdecode(own))
+    found = detect()
+    directories = {
+        found.legacy[name].directory(path)
+        for name, path in there.legacy.items()
+        if path != here.legacy.get(name) and name in found.legacy
+    }
+    if there.unified is not None and there.unified != here.unified and found.unified:
+        directories.add(found.unified.directory(there.unified))
+    for directory in directories:
+        _enter(directory)
+
+
+def _enter(directory: str) -> None:
+    with open(f"{directory}/cgroup.procs", "wb") as file:
+        file.write(b"0")
+
+
+def _numbers(bits: int) -> list[int]:
+    return [number for number in range(1, signal.NSIG) if bits >> (number - 1) & 1]
+
+
+def _fields(status: bytes) -> dict[bytes, bytes]:
+    return {name: value for name, _, value in (line.partition(b":\t") for line in status.split(b"\n"))}
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 65536)
+    finally:
+        os.close(fd)

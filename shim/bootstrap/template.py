@@ -1,0 +1,109 @@
+"""The template: a process that has imported all that a shim needs, and forks.
+
+It listens before it imports, so that whoever comes meanwhile waits instead of importing the same. One fork is always made
+ahead and waits for the next request itself. What it forks is its own child but never waited for: the kernel reaps it.
+
+It ends when nobody has asked for a while, when a file that it has loaded is not what it was (another process with what is
+there now begins then), or when somebody kills it, at whatever moment: a request that was not taken fails over to the
+interpreter, one that was is none of its business any more.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from shim.bootstrap.listener import listen
+from shim.errors import AlreadyExists
+from shim.linux.fd import OwnedFd, pipe
+
+if TYPE_CHECKING:
+    import socket
+
+    from shim.linux.inotify import FileWatch
+
+__all__ = ["main"]
+
+_IDLE_S = 300.0
+
+
+def main(path: str) -> int:
+    """Serve launchers at ``path`` until it is time to end; returns the exit status."""
+    began = time.time()
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        listener = listen(path)
+    except AlreadyExists:
+        return 0
+    try:
+        stale = _serve(listener, began)
+    finally:
+        os.unlink(path)
+    if stale and not os.fork():
+        os.setsid()
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves, of another build
+    return 0
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    sys.exit(0)
+
+
+def _serve(listener: socket.socket, began: float) -> bool:
+    """Whether the files changed."""
+    from shim.bootstrap.caller import leave_cgroups  # noqa: PLC0415 - all this takes long, and nobody waits for it
+    from shim.bootstrap.preload import preload  # noqa: PLC0415
+
+    leave_cgroups()
+    watch, unchanged = _watch(began)
+    if not unchanged:
+        return True
+    preload()
+    while True:
+        spare = _fork(listener, watch)
+        with spare:
+            ready = _wait(spare, watch)
+            # One that ended before it had a request would be followed by others like it, for ever.
+            if watch.fileno() in ready or not ready or not os.read(spare.fileno(), 1):
+                return watch.fileno() in ready
+
+
+def _wait(spare: OwnedFd, watch: FileWatch) -> list[int]:
+    poll = select.poll()
+    poll.register(spare.fileno(), select.POLLIN)
+    poll.register(watch, select.POLLIN)
+    return [fd for fd, _ in poll.poll(_IDLE_S * 1000)]
+
+
+def _watch(began: float) -> tuple[FileWatch, bool]:
+    """A watch on every file that was loaded, and whether none has changed since ``began``."""
+    import shim.bootstrap.fork  # noqa: F401, PLC0415
+    from shim.linux.inotify import FileWatch  # noqa: PLC0415
+
+    files = {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    watch = FileWatch(*sorted(files))
+    now = time.time()
+    return watch, not any(began <= os.stat(file).st_ctime <= now for file in files)
+
+
+def _fork(listener: socket.socket, watch: FileWatch) -> OwnedFd:
+    """Readable once the new fork has a request, or has ended."""
+    from shim.bootstrap.fork import wait_and_serve  # noqa: PLC0415
+
+    mine, its = pipe()
+    me = os.getpid()
+    if os.fork():
+        its.close()
+        return mine
+    try:
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        mine.close()
+        wait_and_serve(me, listener, its.detach(), lambda: not select.select([watch], [], [], 0)[0])
+    finally:
+        os._exit(1)
