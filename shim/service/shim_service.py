@@ -42,7 +42,7 @@ class ShimService:
         """The one method, ready for a server."""
         return {"ocishim.v1.Shim": {"Inspect": Method(self.inspect, InspectRequest)}}
 
-    async def inspect(self, request: InspectRequest, _: CallContext) -> InspectResponse:
+    def inspect(self, request: InspectRequest, _: CallContext) -> InspectResponse:
         """Everything about one container, or about the process itself when no id is given."""
         about = _container(self._containers.get(request.id)) if request.id else self._self()
         return InspectResponse(json=json.dumps(about))

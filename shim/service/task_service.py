@@ -50,6 +50,7 @@ _STATUS = {
     State.STOPPED: Status.STOPPED,
     State.DELETED: Status.UNKNOWN,
 }
+_PAUSED = frozenset({State.PAUSED, State.PAUSING})
 
 
 class TaskService:
@@ -116,37 +117,34 @@ class TaskService:
             response.exited_at.CopyFrom(timestamp(ended.exited_at_ns))
         return response
 
-    async def exec(self, request: task.ExecProcessRequest, _: CallContext) -> Empty:
+    def exec(self, request: task.ExecProcessRequest, _: CallContext) -> Empty:
         """A process is registered; Start runs it."""
         streams = Streams(request.stdin, request.stdout, request.stderr, request.terminal)
         self._containers.get(request.id).add_exec(request.exec_id, request.spec.value, streams)
         return _EMPTY
 
-    async def state(self, request: task.StateRequest, _: CallContext) -> task.StateResponse:
+    def state(self, request: task.StateRequest, _: CallContext) -> task.StateResponse:
         """A process as it is now, from memory."""
         container = self._containers.get(request.id)
-        process = container.snapshot(request.exec_id)
-        status = _STATUS[process.state]
-        if (
-            request.exec_id
-            and process.state is State.RUNNING
-            and container.init.state in {State.PAUSED, State.PAUSING}
-        ):
-            status = _STATUS[container.init.state]
+        exec_id = request.exec_id
+        process = container.process(exec_id)
+        state, streams, ended = process.state, process.io.streams, process.exit
+        if exec_id and state is State.RUNNING and container.init.state in _PAUSED:
+            state = container.init.state
         response = task.StateResponse(
             id=process.id,
             bundle=str(container.bundle.path),
             pid=process.pid,
-            status=status,
-            stdin=process.streams.stdin,
-            stdout=process.streams.stdout,
-            stderr=process.streams.stderr,
-            terminal=process.streams.terminal,
-            exec_id=request.exec_id,
+            status=_STATUS[state],
+            stdin=streams.stdin,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            terminal=streams.terminal,
+            exec_id=exec_id,
         )
-        if process.exit is not None:
-            response.exit_status = process.exit.status
-            response.exited_at.CopyFrom(timestamp(process.exit.exited_at_ns))
+        if ended is not None:
+            response.exit_status = ended.status
+            response.exited_at.CopyFrom(timestamp(ended.exited_at_ns))
         return response
 
     async def wait(self, request: task.WaitRequest, _: CallContext) -> task.WaitResponse:
@@ -160,10 +158,10 @@ class TaskService:
         await container.kill(request.signal, request.exec_id, all_processes=request.all)
         return _EMPTY
 
-    async def pids(self, request: task.PidsRequest, _: CallContext) -> task.PidsResponse:
+    def pids(self, request: task.PidsRequest, _: CallContext) -> task.PidsResponse:
         """Every process of the container."""
         response = task.PidsResponse()
-        for pid, exec_id in (await self._containers.get(request.id).pids()).items():
+        for pid, exec_id in self._containers.get(request.id).pids().items():
             response.processes.append(_process_info(pid, exec_id))
         return response
 
@@ -182,13 +180,13 @@ class TaskService:
         await self._containers.get(request.id).checkpoint(_checkpoint_options(request))
         return _EMPTY
 
-    async def resize_pty(self, request: task.ResizePtyRequest, _: CallContext) -> Empty:
+    def resize_pty(self, request: task.ResizePtyRequest, _: CallContext) -> Empty:
         """The terminal has that size, now or when there is one; ttrpc says width first."""
         size = Winsize(rows=request.height & 0xFFFF, cols=request.width & 0xFFFF)
         self._containers.get(request.id).resize(size, request.exec_id)
         return _EMPTY
 
-    async def close_io(self, request: task.CloseIORequest, _: CallContext) -> Empty:
+    def close_io(self, request: task.CloseIORequest, _: CallContext) -> Empty:
         """The process sees the end of its stdin when the clients are done with it, too."""
         container = self._containers.get(request.id)
         process = container.process(request.exec_id)
@@ -202,20 +200,20 @@ class TaskService:
         await container.update(oci_resources.parse(request.resources.value, "resources of Update"))
         return _EMPTY
 
-    async def stats(self, request: task.StatsRequest, _: CallContext) -> task.StatsResponse:
+    def stats(self, request: task.StatsRequest, _: CallContext) -> task.StatsResponse:
         """What the container uses."""
         container = self._containers.get(request.id)
-        statistics = await container.statistics()
+        statistics = container.statistics()
         return task.StatsResponse(stats=to_any(statistics, unified=container.group.unified))
 
-    async def connect(self, request: task.ConnectRequest, _: CallContext) -> task.ConnectResponse:
+    def connect(self, request: task.ConnectRequest, _: CallContext) -> task.ConnectResponse:
         """Who we are; never fails, also for an id that nobody knows."""
         container = self._containers.find(request.id)
         return task.ConnectResponse(
             shim_pid=os.getpid(), task_pid=container.pid if container else 0, version=__version__
         )
 
-    async def shutdown(self, _request: task.ShutdownRequest, _: CallContext) -> Empty:
+    def shutdown(self, _request: task.ShutdownRequest, _: CallContext) -> Empty:
         """The shim ends when it has no containers, now or later."""
         self._containers.ask_shutdown()
         return _EMPTY

@@ -212,7 +212,7 @@ class Container:
             self._never_paused = True
             self.group.thaw()
 
-    async def pids(self) -> dict[int, str]:
+    def pids(self) -> dict[int, str]:
         """Every process of the container by its pid on the host, with the id of the exec where it is one."""
         ids = {
             process.pid: name for name, process in self.execs.items() if process.exit is None and process.pid
@@ -227,7 +227,7 @@ class Container:
             return {pid: ids.get(pid, "") for pid in (self.pid, *ids)}
         return {pid: ids.get(pid, "") for pid in self.group.pids() or (self.pid, *ids)}
 
-    async def statistics(self) -> Statistics:
+    def statistics(self) -> Statistics:
         """What the container uses, from the files of its cgroup.
 
         Raises:

@@ -16,14 +16,14 @@ Source: containerd's runc shim, process/init_state.go and exec_state.go; the tab
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 from shim.errors import FailedPrecondition, NotFound
 
 __all__ = ["Machine", "State"]
 
 
-class State(Enum):
+class State(StrEnum):
     """Spelt as the OCI runtime-spec and containerd do."""
 
     CREATED = "created"

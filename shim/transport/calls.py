@@ -15,11 +15,11 @@ from shim.proto.ttrpc_pb2 import Response
 from shim.ttrpc import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from google.protobuf.message import Message
 
-    from shim.proto.ttrpc_pb2 import KeyValue
+    from shim.proto.ttrpc_pb2 import Request
 
 __all__ = ["HANDLER_ERRORS", "NAMESPACE_KEY", "CallContext", "Method", "failure", "status", "success"]
 
@@ -31,56 +31,68 @@ _MAX_TEXT: Final = 16 << 10
 # Whatever a handler raises is an answer, except what ends the process. CancelledError is no Exception.
 HANDLER_ERRORS: Final = (Exception, asyncio.CancelledError)
 
+# Of a Response, the tag of the field ``payload``: its number, 2, and that a length follows.
+_PAYLOAD: Final = b"\x12"
+_BYTES: Final = tuple(bytes((number,)) for number in range(0x80))
+
 _log = logging.getLogger(__name__)
 
 
 class CallContext:
     """What came along with a request. Decoded when it is asked for: few handlers do, and every call pays."""
 
-    __slots__ = ("_namespace", "_pairs", "deadline")
+    __slots__ = ("_request", "deadline")
 
-    def __init__(
-        self, namespace: str | None = None, deadline: float | None = None, pairs: Iterable[KeyValue] = ()
-    ) -> None:
+    def __init__(self, request: Request, deadline: float | None = None) -> None:
         """``deadline``: when the caller gives up, in the time of the event loop."""
         self.deadline = deadline
-        self._namespace = namespace
-        self._pairs = pairs
+        self._request = request
 
     @property
     def metadata(self) -> Mapping[str, str]:
         """Keys are lower case; of a key that came several times, the first value."""
         found: dict[str, str] = {}
-        for pair in self._pairs:
+        for pair in self._request.metadata:
             found.setdefault(pair.key, pair.value)
         return found
 
     @property
     def namespace(self) -> str | None:
         """The containerd namespace of the caller, if it told one."""
-        return self._namespace or self.metadata.get(NAMESPACE_KEY)
+        return self.metadata.get(NAMESPACE_KEY)
 
 
 class Method(NamedTuple):
     """One entry of a service.
 
-    ``handler`` gets an instance of ``request`` and returns a message, or None for an empty one. ``shielded``: what
-    it changes must not stop half-way, so it goes on when its deadline passes or the connection that asked is lost;
-    its result then goes nowhere. All other handlers are cancelled.
+    ``handler`` gets an instance of ``request`` and returns a message, or None for an empty one. It is a coroutine
+    function if it may have to wait, else a plain one, which is called and answered without a task. ``shielded``:
+    what it changes must not stop half-way, so it goes on when its deadline passes or the connection that asked is
+    lost; its result then goes nowhere. All other handlers are cancelled.
 
     Of ``kind`` BIDI_STREAM, ``handler`` gets a Stream of ``request`` messages instead, and ends it by returning None.
     """
 
-    handler: Callable[[Any, CallContext], Coroutine[Any, Any, Any]]
+    handler: Callable[[Any, CallContext], Coroutine[Any, Any, Any] | Message | None]
     request: type[Message]
     shielded: bool = False
     kind: Kind = Kind.UNARY
 
 
 def success(result: Message | None) -> bytes:
-    """The serialized Response for what a handler returned."""
+    """The serialized Response for what a handler returned.
+
+    Put together here: it is one field, and protobuf takes as long for this envelope as for the message in it.
+    """
     payload = b"" if result is None else result.SerializeToString()
-    return Response(payload=payload).SerializeToString()
+    return _PAYLOAD + varint(len(payload)) + payload if payload else b""
+
+
+def varint(number: int) -> bytes:
+    """``number``, not negative, as protobuf writes lengths: seven bits a byte, the lowest first."""
+    if number < 0x80:
+        return _BYTES[number]
+    return bytes((number & 0x7F | 0x80,)) + varint(number >> 7)
 
 
 def status(code: Code, text: str) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
@@ -132,6 +133,7 @@ class Peer(asyncio.BufferedProtocol):
     def __init__(self, owner: PeerOwner, pid: int) -> None:
         self.pid = pid
         self._owner = owner
+        self._services = owner.services
         self._run = owner.runner.run
         self._loop = asyncio.get_running_loop()
         self._machine = Connection(Role.SERVER)
@@ -218,7 +220,7 @@ class Peer(asyncio.BufferedProtocol):
             text = "the request cannot be decoded: invalid argument"
             self.reply(event.stream_id, status(Code.INVALID_ARGUMENT, text))
             return
-        methods = self._owner.services.get(request.service)
+        methods = self._services.get(request.service)
         method = methods.get(request.method) if methods else None
         if method is None:
             # containerd tries the next version of a service after these very texts' code.
@@ -233,28 +235,28 @@ class Peer(asyncio.BufferedProtocol):
             self._start(event.stream_id, method, request)
 
     def _start(self, stream_id: int, method: Method, request: Request) -> None:
-        what = _name(request)
         argument: Any
         if method.kind is Kind.UNARY:
             try:
                 argument = method.request.FromString(request.payload)
             except DecodeError:
-                text = f"{what}: the message cannot be decoded: invalid argument"
+                text = f"{_name(request)}: the message cannot be decoded: invalid argument"
                 self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
                 return
         else:
             argument = self._streams[stream_id] = Stream(self, stream_id, method.request)
         nanos = request.timeout_nano
         deadline = self._loop.time() + nanos / 1e9 if nanos else None
-        context = CallContext(None, deadline, request.metadata)
         try:
-            outcome = self._run(method.handler(argument, context))
-            if isinstance(outcome, asyncio.Task):
-                self._wait_for(Call(self, stream_id, method, what, outcome), deadline)
-                return
+            outcome: Any = method.handler(argument, CallContext(request, deadline))
+            if isinstance(outcome, CoroutineType):
+                outcome = self._run(outcome)
+                if isinstance(outcome, asyncio.Task):
+                    self._wait_for(Call(self, stream_id, method, _name(request), outcome), deadline)
+                    return
             self.answer(stream_id, method, outcome)
         except HANDLER_ERRORS as error:
-            self.reply(stream_id, failure(error, what))
+            self.reply(stream_id, failure(error, _name(request)))
 
     def _wait_for(self, call: Call, deadline: float | None) -> None:
         self._calls[call.stream_id] = call

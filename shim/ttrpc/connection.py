@@ -46,6 +46,7 @@ from shim.ttrpc.states import FLAGS_OF_KIND, OPENING, TRANSITIONS, Kind, Message
 __all__ = ["Connection", "Role"]
 
 _MAX_STREAM_ID: Final = 2**32 - 1
+_UNARY: Final = Kind.UNARY
 
 
 class Role(Enum):
@@ -130,15 +131,14 @@ class Connection:
             self._data(frame, Party.ANSWERER, events)
 
     def _request(self, frame: Frame, events: list[Event]) -> None:
-        stream_id = frame.stream_id
-        complaint = self._complaint(stream_id)
-        if complaint:
+        stream_id, _, flags, data = frame
+        if complaint := self._complaint(stream_id):
             events.append(StreamRejected(stream_id, Code.INVALID_ARGUMENT, complaint, finished=False))
             return
-        kind = kind_of_flags(frame.flags)
+        kind = kind_of_flags(flags) if flags else _UNARY
         self._last_id = stream_id
         self._streams[stream_id] = OPENING[kind]
-        events.append(RequestReceived(stream_id, frame.data, kind))
+        events.append(RequestReceived(stream_id, data, kind))
 
     def _complaint(self, stream_id: int) -> str | None:
         if stream_id % 2 == 0:

@@ -11,7 +11,7 @@ raise the first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from shim.errors import Code
@@ -43,9 +43,11 @@ class RemoteProtocolError(ProtocolError):
     """The peer did what no later byte can repair. The connection is of no more use."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
-    """A client has opened a stream. ``payload`` is a serialized ttrpc.Request."""
+class RequestReceived(NamedTuple):
+    """A client has opened a stream. ``payload`` is a serialized ttrpc.Request.
+
+    Every call makes one; a named tuple is made in half the time of a frozen dataclass.
+    """
 
     stream_id: int
     payload: bytes

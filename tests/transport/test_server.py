@@ -88,6 +88,18 @@ def test_none_is_an_empty_message(serve):
         assert not response.HasField("status")
 
 
+def test_a_plain_function_is_a_handler(serve):
+    def handler(request, _context):
+        if not request.id:
+            raise errors.NotFound("nobody")
+        return StateResponse(id=request.id)
+
+    with serve(At=Method(handler, StateRequest)).client() as client:
+        assert client.call(SERVICE, "At", StateRequest(id="x"), StateResponse).id == "x"
+        with pytest.raises(errors.NotFound, match="nobody"):
+            client.call(SERVICE, "At", StateRequest(), StateResponse)
+
+
 def test_a_call_that_waits_holds_up_nobody(serve, gate):
     server = serve(Wait=gate.method())
     with server.client() as client:
