@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 from shim.errors import DataLoss, FailedPrecondition, NotFound, from_os_error
 from shim.linux.statfs import in_memory
-from shim.process.thread import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -147,6 +146,8 @@ async def _off_the_loop(directory: Path, call: Callable[[], None]) -> None:
     if _never_blocks(directory):
         call()
     else:
+        from shim.process.thread import in_thread  # noqa: PLC0415 - the command line reads records without asyncio
+
         await in_thread(call, always=True)
 
 
