@@ -2,7 +2,7 @@
 
 from shim.net.interface import Interface, InterfaceConfig, parse_address
 from shim.net.namespace import NetworkNamespace
-from shim.net.route import Route, parse_destination, parse_host
+from shim.net.route import Route, parse_route
 
 __all__ = [
     "Interface",
@@ -10,6 +10,5 @@ __all__ = [
     "NetworkNamespace",
     "Route",
     "parse_address",
-    "parse_destination",
-    "parse_host",
+    "parse_route",
 ]

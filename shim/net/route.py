@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from shim.errors import InvalidArgument
 from shim.net.interface import validate_name
 
-__all__ = ["Host", "Network", "Route", "parse_destination", "parse_host"]
+__all__ = ["Host", "Network", "Route", "parse_destination", "parse_host", "parse_route"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Host: TypeAlias = IPv4Address | IPv6Address
 
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_NUMBERS = {name: number for number, name in _SCOPES.items()}
+_WORDS = {"via": "gateway", "dev": "device", "src": "source", "scope": "scope", "metric": "metric"}
 # IP6_RT_PRIO_USER: what the kernel makes of a metric of 0 in IPv6.
 _IPV6_METRIC = 1024
 
@@ -122,3 +125,34 @@ class Route:
         words += ["via", str(self.gateway)] if self.gateway is not None else []
         words += ["dev", self.device] if self.device else []
         return " ".join(words)
+
+
+def parse_route(text: str) -> Route:
+    """A route as ip-route(8) writes it: ``default via 10.0.0.1``, ``10.1.0.0/16 dev eth1 src 10.1.0.2 metric 5``.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    destination, *words = text.split() or [""]
+    members: dict[str, Any] = {}
+    for word, value in zip_longest(words[::2], words[1::2]):
+        if word not in _WORDS or value is None or _WORDS[word] in members:
+            raise InvalidArgument(
+                f"route {text!r}: after the destination come {', '.join(_WORDS)}, each with a value"
+            )
+        members[_WORDS[word]] = _value(word, value)
+    gateway = members.get("gateway")
+    version = 4 if gateway is None else gateway.version
+    return Route(parse_destination(destination, version), **members)
+
+
+def _value(word: str, text: str) -> Any:
+    if word in {"via", "src"}:
+        return parse_host(text, word)
+    if word == "dev":
+        return text
+    number = _NUMBERS.get(text, text) if word == "scope" else text
+    try:
+        return int(number)
+    except ValueError as error:
+        raise InvalidArgument(f"{word} {text!r} is no number") from error

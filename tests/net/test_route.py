@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from shim.errors import InvalidArgument
-from shim.net.route import Route, parse_destination, parse_host
+from shim.net.route import Route, parse_destination, parse_host, parse_route
 
 DEFAULT = ip_network("0.0.0.0/0")
 GATEWAY = ip_address("10.0.0.1")
@@ -82,3 +82,27 @@ def test_as_words_and_as_json():
         "metric": 7,
     }
     assert str(Route(ip_network("10.0.0.0/8"), device="eth0")) == "10.0.0.0/8 dev eth0"
+
+
+@pytest.mark.parametrize(
+    ("text", "route"),
+    [
+        ("default via 10.0.0.1", Route(DEFAULT, GATEWAY)),
+        ("default via fd00::1 metric 9", Route(ip_network("::/0"), ip_address("fd00::1"), metric=9)),
+        ("default dev eth0", Route(DEFAULT, device="eth0")),
+        ("10.1.0.0/16 dev eth1 src 10.1.0.2 scope global", Route(ip_network("10.1.0.0/16"), None, "eth1", ip_address("10.1.0.2"), 0)),
+        ("10.1.2.3 dev eth1 scope 253", Route(ip_network("10.1.2.3/32"), device="eth1", scope=253)),
+    ],
+)  # fmt: skip
+def test_routes_are_written_as_for_ip_route(text, route):
+    assert parse_route(text) == route
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "default", "default via", "default via x", "default by 10.0.0.1", "default via 10.0.0.1 via 10.0.0.2",
+     "10.0.0.1/8 dev e", "default dev e metric x", "default dev e scope near", "::/0 via 10.0.0.1"],
+)  # fmt: skip
+def test_what_is_no_route(text):
+    with pytest.raises(InvalidArgument):
+        parse_route(text)

@@ -1,0 +1,62 @@
+"""The network namespace of a container, for the verbs that change it while the container runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from shim.cli.snapshot import look
+from shim.errors import FailedPrecondition
+from shim.linux.fd import OwnedFd
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from shim.cli.containers import Container
+    from shim.net import NetworkNamespace
+
+__all__ = ["within"]
+
+_T = TypeVar("_T")
+
+
+def within(container: Container, function: Callable[[NetworkNamespace], Awaitable[_T]]) -> _T:
+    """What ``function`` returns for the network namespace of the container.
+
+    Raises:
+        FailedPrecondition: the container is not there to be changed: it has ended, it has the host's network, or it runs
+            under gVisor, which looks at its interfaces when it starts and never again.
+    """
+    from shim.net import NetworkNamespace  # noqa: PLC0415 - pyroute2 costs 0.1 s, which a refusal does not need
+
+    async def run(path: str) -> _T:
+        async with NetworkNamespace(path) as namespace:
+            return await function(namespace)
+
+    with _open(container) as fd:
+        return asyncio.run(run(f"/proc/self/fd/{fd.fileno()}"))
+
+
+def _open(container: Container) -> OwnedFd:
+    snapshot = look(container)
+    if snapshot.pid == 0:
+        raise FailedPrecondition(f"container {container.id} is {snapshot.status}: it has no network")
+    if snapshot.details.get("runtime_kind") == "runsc" and snapshot.status != "created":
+        raise FailedPrecondition(
+            f"container {container.id} runs under gVisor, which takes its interfaces over when it starts:"
+            " add them between ocishim create and ocishim start"
+        )
+    try:
+        fd = OwnedFd(os.open(f"/proc/{snapshot.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise FailedPrecondition(f"container {container.id} has just ended") from None
+    # The pid may be another process's since: it is not if the container still has it.
+    if look(container).pid == snapshot.pid and not _is_ours(fd):
+        return fd
+    fd.close()
+    raise FailedPrecondition(f"container {container.id} has the network of the host, or has just ended")
+
+
+def _is_ours(fd: OwnedFd) -> bool:
+    return os.path.samestat(os.fstat(fd.fileno()), os.stat("/proc/self/ns/net"))
