@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from support.client_streams import until
 from support.shims import raises
 
 from shim.errors import FailedPrecondition, NotFound, ShimError
@@ -156,7 +157,7 @@ def test_execs_end_with_the_init(shim, runtime):
     container.delete()
 
 
-def test_the_output_of_an_exec_survives_the_container(shim):
+def test_the_output_of_an_exec_survives_the_container(shim, lender):
     """It has ended, its client reads late, and the container is deleted first."""
     container = shim.running(drain_timeout=20.0)
     streams = shim.streams()
@@ -165,6 +166,8 @@ def test_the_output_of_an_exec_survives_the_container(shim):
     container.kill()
     container.wait()
     deleting = container.begin("Delete")
+    until(lambda: not (lender.root / "runtime" / "runc" / "tests" / container.id).exists(), "the deletion")
+    until(lambda: shim.inspect()["children"] == 0, "the end of the runtime")
     assert len(streams.read()) == 100_000
     deleting.result()
 
