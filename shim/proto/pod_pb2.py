@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14shim/proto/pod.proto\x12\x0eocishim.pod.v1\"\x89\x01\n\x10PodSandboxConfig\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12-\n\ndns_config\x18\x04 \x01(\x0b\x32\x19.ocishim.pod.v1.DNSConfig\x12\x34\n\x05linux\x18\x08 \x01(\x0b\x32%.ocishim.pod.v1.LinuxPodSandboxConfig\"?\n\tDNSConfig\x12\x0f\n\x07servers\x18\x01 \x03(\t\x12\x10\n\x08searches\x18\x02 \x03(\t\x12\x0f\n\x07options\x18\x03 \x03(\t\"\xea\x01\n\x15LinuxPodSandboxConfig\x12\x15\n\rcgroup_parent\x18\x01 \x01(\t\x12\x45\n\x10security_context\x18\x02 \x01(\x0b\x32+.ocishim.pod.v1.LinuxSandboxSecurityContext\x12\x43\n\x07sysctls\x18\x03 \x03(\x0b\x32\x32.ocishim.pod.v1.LinuxPodSandboxConfig.SysctlsEntry\x1a.\n\x0cSysctlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x1bLinuxSandboxSecurityContext\x12:\n\x11namespace_options\x18\x01 \x01(\x0b\x32\x1f.ocishim.pod.v1.NamespaceOption\"\xd0\x01\n\x0fNamespaceOption\x12.\n\x07network\x18\x01 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12*\n\x03pid\x18\x02 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12*\n\x03ipc\x18\x03 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12\x35\n\x0euserns_options\x18\x05 \x01(\x0b\x32\x1d.ocishim.pod.v1.UserNamespace\"<\n\rUserNamespace\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode*=\n\rNamespaceMode\x12\x07\n\x03POD\x10\x00\x12\r\n\tCONTAINER\x10\x01\x12\x08\n\x04NODE\x10\x02\x12\n\n\x06TARGET\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14shim/proto/pod.proto\x12\x0eocishim.pod.v1\"\x89\x01\n\x10PodSandboxConfig\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12-\n\ndns_config\x18\x04 \x01(\x0b\x32\x19.ocishim.pod.v1.DNSConfig\x12\x34\n\x05linux\x18\x08 \x01(\x0b\x32%.ocishim.pod.v1.LinuxPodSandboxConfig\"?\n\tDNSConfig\x12\x0f\n\x07servers\x18\x01 \x03(\t\x12\x10\n\x08searches\x18\x02 \x03(\t\x12\x0f\n\x07options\x18\x03 \x03(\t\"\xea\x01\n\x15LinuxPodSandboxConfig\x12\x15\n\rcgroup_parent\x18\x01 \x01(\t\x12\x45\n\x10security_context\x18\x02 \x01(\x0b\x32+.ocishim.pod.v1.LinuxSandboxSecurityContext\x12\x43\n\x07sysctls\x18\x03 \x03(\x0b\x32\x32.ocishim.pod.v1.LinuxPodSandboxConfig.SysctlsEntry\x1a.\n\x0cSysctlsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x1bLinuxSandboxSecurityContext\x12:\n\x11namespace_options\x18\x01 \x01(\x0b\x32\x1f.ocishim.pod.v1.NamespaceOption\"\xd0\x01\n\x0fNamespaceOption\x12.\n\x07network\x18\x01 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12*\n\x03pid\x18\x02 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12*\n\x03ipc\x18\x03 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12\x35\n\x0euserns_options\x18\x05 \x01(\x0b\x32\x1d.ocishim.pod.v1.UserNamespace\"\x8e\x01\n\rUserNamespace\x12+\n\x04mode\x18\x01 \x01(\x0e\x32\x1d.ocishim.pod.v1.NamespaceMode\x12\'\n\x04uids\x18\x02 \x03(\x0b\x32\x19.ocishim.pod.v1.IDMapping\x12\'\n\x04gids\x18\x03 \x03(\x0b\x32\x19.ocishim.pod.v1.IDMapping\"B\n\tIDMapping\x12\x0f\n\x07host_id\x18\x01 \x01(\r\x12\x14\n\x0c\x63ontainer_id\x18\x02 \x01(\r\x12\x0e\n\x06length\x18\x03 \x01(\r*=\n\rNamespaceMode\x12\x07\n\x03POD\x10\x00\x12\r\n\tCONTAINER\x10\x01\x12\x08\n\x04NODE\x10\x02\x12\n\n\x06TARGET\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LINUXPODSANDBOXCONFIG_SYSCTLSENTRY']._loaded_options = None
   _globals['_LINUXPODSANDBOXCONFIG_SYSCTLSENTRY']._serialized_options = b'8\001'
-  _globals['_NAMESPACEMODE']._serialized_start=846
-  _globals['_NAMESPACEMODE']._serialized_end=907
+  _globals['_NAMESPACEMODE']._serialized_start=997
+  _globals['_NAMESPACEMODE']._serialized_end=1058
   _globals['_PODSANDBOXCONFIG']._serialized_start=41
   _globals['_PODSANDBOXCONFIG']._serialized_end=178
   _globals['_DNSCONFIG']._serialized_start=180
@@ -47,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINUXSANDBOXSECURITYCONTEXT']._serialized_end=571
   _globals['_NAMESPACEOPTION']._serialized_start=574
   _globals['_NAMESPACEOPTION']._serialized_end=782
-  _globals['_USERNAMESPACE']._serialized_start=784
-  _globals['_USERNAMESPACE']._serialized_end=844
+  _globals['_USERNAMESPACE']._serialized_start=785
+  _globals['_USERNAMESPACE']._serialized_end=927
+  _globals['_IDMAPPING']._serialized_start=929
+  _globals['_IDMAPPING']._serialized_end=995
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,10 @@ it or in a file it names.
 
 containerd itself looks for the path of an image in the options of runtimes that are called io.containerd.runc only: for
 ours the options alone tell of it, and Checkpoint's own path is then a directory that containerd made up.
+
+The options of a runtime come to ``start`` as well. Of a sandbox they come nowhere else (CreateSandbox has those of the pod
+in their place), so ``start`` keeps them in the bundle.
+
 Source: containerd api/types/runc/options, api/types/runtimeoptions, 1.6 runtime/linux/runctypes.
 """
 
@@ -15,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
 from shim.config import overlay
@@ -26,15 +31,21 @@ from shim.proto.runc_options_pb2 import Options as RuncOptions
 from shim.proto.runtime_options_pb2 import Options as RuntimeOptions
 
 if TYPE_CHECKING:
-    from google.protobuf.any_pb2 import Any as AnyMessage
-
     from shim.config import Config
 
-__all__ = ["checkpoint_options", "is_options", "restored_image", "with_options"]
+__all__ = [
+    "checkpoint_options",
+    "is_options",
+    "restored_image",
+    "save_start_options",
+    "start_options",
+    "with_options",
+]
 
 _RUNC = "containerd.runc.v1.Options"
 _LINUX = "containerd.linux.runc.CreateOptions"
 _LINUX_CHECKPOINT = "containerd.linux.runc.CheckpointOptions"
+_START_OPTIONS = "start-options"
 _RUNTIME = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
 
 
@@ -62,6 +73,25 @@ def with_options(config: Config, options: AnyMessage) -> Config:
     except DecodeError as error:
         raise InvalidArgument(f"options of type {options.type_url} cannot be decoded: {error}") from error
     raise InvalidArgument(f"options of type {options.type_url} are not known; known: {_RUNC}, {_RUNTIME[0]}")
+
+
+def save_start_options(bundle: Path, options: AnyMessage) -> None:
+    """``start_options`` finds ``options``, of whatever type they are."""
+    (bundle / _START_OPTIONS).write_bytes(options.SerializeToString())
+
+
+def start_options(bundle: str) -> AnyMessage:
+    """What ``start`` was told for the sandbox in ``bundle``; without a type when that was nothing.
+
+    Raises:
+        InvalidArgument: the file is not what was kept.
+    """
+    try:
+        return AnyMessage.FromString(Path(bundle, _START_OPTIONS).read_bytes())
+    except FileNotFoundError:
+        return AnyMessage()
+    except (OSError, DecodeError) as error:
+        raise InvalidArgument(f"the options of the sandbox in {bundle} cannot be read: {error}") from error
 
 
 def restored_image(options: AnyMessage) -> str:

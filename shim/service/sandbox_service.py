@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
-from shim.errors import DeadlineExceeded, InvalidArgument, Unimplemented
+from shim.errors import DeadlineExceeded, InvalidArgument
+from shim.linux.user_namespace import IdRange
 from shim.oci.identifiers import validate_id
 from shim.process.holder import Namespaces
+from shim.process.mapped_holder import IdMaps
 from shim.proto import sandbox_pb2 as wire
 from shim.proto.pod_pb2 import NODE, POD, PodSandboxConfig
 from shim.proto.pod_pb2 import NamespaceOption as WireNamespaces
 from shim.proto.sandbox_types_pb2 import Metric, Platform
 from shim.service.event_messages import timestamp
 from shim.service.metrics import to_any
+from shim.service.options import start_options, with_options
 from shim.task.sandbox import SandboxRequest
 from shim.transport.calls import Method
 
@@ -74,6 +77,7 @@ class SandboxService:
                 _namespaces(config, request.netns_path),
                 config.linux.cgroup_parent,
                 _resolv_conf(config),
+                with_options(self._sandboxes.config, start_options(request.bundle_path)),
             )
         )
         return wire.CreateSandboxResponse()
@@ -163,9 +167,6 @@ def _pod_config(request: wire.CreateSandboxRequest) -> PodSandboxConfig:
         config = PodSandboxConfig.FromString(request.options.value)
     except DecodeError as error:
         raise InvalidArgument(f"{_POD_CONFIG} of a sandbox cannot be decoded: {error}") from error
-    options = config.linux.security_context.namespace_options
-    if options.HasField("userns_options") and options.userns_options.mode == POD:
-        raise Unimplemented('pods with a user namespace need sandboxer = "podsandbox"')
     return config
 
 
@@ -180,7 +181,19 @@ def _namespaces(config: PodSandboxConfig, network: str) -> Namespaces:
         uts=not host_network,
         hostname=config.hostname,
         sysctls=dict(config.linux.sysctls),
+        user=_id_maps(wanted),
     )
+
+
+def _id_maps(wanted: WireNamespaces) -> IdMaps | None:
+    options = wanted.userns_options
+    if not wanted.HasField("userns_options") or options.mode != POD:
+        return None
+    uids, gids = (
+        tuple(IdRange(m.container_id, m.host_id, m.length) for m in maps)
+        for maps in (options.uids, options.gids)
+    )
+    return IdMaps(uids, gids)
 
 
 def _resolv_conf(config: PodSandboxConfig) -> str:

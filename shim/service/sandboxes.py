@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from shim.cgroup.accounting import group_at
 from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
-from shim.task.sandbox import SANDBOX_ANNOTATION, Sandbox
+from shim.task.sandbox import Sandbox
+from shim.task.workshop import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
+    from shim.config import Config
     from shim.service.containers import Containers
     from shim.task import Container, Workshop
     from shim.task.control_group import Statistics
@@ -33,6 +35,11 @@ class Sandboxes:
         self._shop = shop
         self._containers = containers
         self._by_id = shop.sandboxes
+
+    @property
+    def config(self) -> Config:
+        """The shim's configuration, over which the options of a sandbox go."""
+        return self._shop.config
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -55,7 +62,7 @@ class Sandboxes:
         """
         if request.id in self._by_id:
             raise AlreadyExists(f"sandbox {request.id}")
-        self._by_id[request.id] = Sandbox(request, self._shop.reaper)
+        self._by_id[request.id] = Sandbox(request, self._shop)
 
     def members(self, sandbox_id: str) -> list[Container]:
         """The containers in it."""

@@ -21,9 +21,9 @@ from shim.task.checkpoint import check_image
 from shim.task.container import Container
 from shim.task.control_group import ControlGroup
 from shim.task.remains import forget, remember
-from shim.task.sandbox import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
+    from shim.config import Config
     from shim.oci.spec import Spec
     from shim.task.request import CreateRequest
     from shim.task.workshop import Workshop
@@ -42,6 +42,9 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
         check_image(request.restore_from)
     bundle = Bundle(Path(request.bundle))
     given = bundle.load_spec()
+    sandbox = shop.sandbox_of(given.annotations)
+    if sandbox is not None:
+        request = sandbox.configured(request)
     driver = await driver_for(request.config, shop.namespace, shop.reaper)
     async with AsyncExitStack() as undo:
         if request.rootfs:
@@ -50,7 +53,9 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
             await in_thread(mount_all, request.rootfs, str(bundle.rootfs))
         bundle.check_rootfs(given)
         group = ControlGroup.plan(shop, request.config, given, request.id)
-        spec = _configured(shop, request, given)
+        spec = _limited(given, request.config)
+        if sandbox is not None:
+            spec = replace(spec, raw=sandbox.laid_into(spec.raw, driver))
         for_runtime = group.rewrite(spec.raw)
         if for_runtime != given.raw:
             bundle.save_spec(for_runtime)
@@ -66,12 +71,9 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
     return container
 
 
-def _configured(shop: Workshop, request: CreateRequest, spec: Spec) -> Spec:
-    if limits := limits_of(request.config):
-        spec = replace(spec, raw=with_resources(spec.raw, limits))
-    if sandbox := shop.sandboxes.get(spec.annotations.get(SANDBOX_ANNOTATION, "")):
-        spec = replace(spec, raw=sandbox.files.laid_into(spec.raw))
-    return spec
+def _limited(spec: Spec, config: Config) -> Spec:
+    limits = limits_of(config)
+    return replace(spec, raw=with_resources(spec.raw, limits)) if limits else spec
 
 
 def _told(request: CreateRequest, pid: int) -> events.TaskCreated:

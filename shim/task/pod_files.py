@@ -6,6 +6,7 @@ container's alone: with the ipc namespace its memory is shared.
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class PodFiles:
     """Empty: the host's."""
     shared_memory: bool = False
     """Whether the pod has an ipc namespace of its own, and so a /dev/shm."""
+    owner: tuple[int, int] = (0, 0)
+    """User and group on this host that are root in the pod."""
 
     def make(self) -> None:
         """They are there. May block as long as a disk does.
@@ -50,7 +53,9 @@ class PodFiles:
             if self.shared_memory:
                 shm = self.directory / "shm"
                 shm.mkdir()
-                mount_all([Mount("tmpfs", "shm", "", (*_SHM_FLAGS, "mode=1777", "size=65536k"))], str(shm))
+                uid, gid = self.owner
+                options = (*_SHM_FLAGS, "mode=1777", "size=65536k", f"uid={uid}", f"gid={gid}")
+                mount_all([Mount("tmpfs", "shm", "", options)], str(shm))
         except OSError as error:
             self.remove()
             raise from_os_error(error, f"the files of the pod cannot be made in {self.directory}") from error
@@ -83,4 +88,7 @@ class PodFiles:
                 text = Path("/etc", name).read_text(encoding="utf-8", errors="surrogateescape")
             except FileNotFoundError:
                 return
-        (self.directory / name).write_text(text, encoding="utf-8", errors="surrogateescape")
+        file = self.directory / name
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")
+        if self.owner != (0, 0):
+            os.chown(file, *self.owner)

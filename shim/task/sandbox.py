@@ -1,4 +1,7 @@
-"""A sandbox: the namespaces that the containers of a pod share, held by a process that does nothing.
+"""A sandbox: what the containers of a pod share. Namespaces, held by a process that does nothing; or gVisor's kernel.
+
+Which of the two, the runtime of the pod decides: gVisor's containers are in a kernel of their own, and need none of the
+host's namespaces but the network's.
 
     created --start--> ready --stop, or its process dies--> stopped --shutdown--> gone
 
@@ -9,33 +12,40 @@ sandbox alone, and the bundles of its containers may be gone by then, so the rec
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from shim.errors import FailedPrecondition, NotFound, ShimError
+from shim.config import Config
+from shim.errors import FailedPrecondition, NotFound, Unimplemented
 from shim.process.holder import Namespaces, hold, kill_holder, start_time
+from shim.runtime import driver_for
 from shim.store import records
 from shim.task.bundle import Bundle
 from shim.task.pod_files import PodFiles
+from shim.task.pod_kernel import PodKernel
 from shim.task.remains import clear, remembered
+from shim.task.workshop import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from shim.cgroup.hierarchy import Hierarchy
     from shim.process import Child, Exit, Reaper
+    from shim.runtime import Driver
+    from shim.task.request import CreateRequest
+    from shim.task.workshop import Workshop
 
-__all__ = ["SANDBOX_ANNOTATION", "Sandbox", "SandboxRequest", "clear_sandbox"]
-
-SANDBOX_ANNOTATION = "io.kubernetes.cri.sandbox-id"
-"""Names the sandbox in the config.json of its containers."""
+__all__ = ["Sandbox", "SandboxRequest", "clear_sandbox"]
 
 _RECORD = "sandbox.json"
 _FILES = "pod"
+_KERNEL = "kernel"
+_TYPE_ANNOTATION = "io.kubernetes.cri.container-type"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +59,30 @@ class SandboxRequest:
     """The cgroup of the pod, whose containers are below it; empty when there is none."""
     resolv_conf: str = ""
     """What its containers have as /etc/resolv.conf; empty: the host's."""
+    config: Config = field(default_factory=Config)
+    """Of its containers too, where they are asked for without options of their own."""
+
+    def annotations(self, kind: str) -> dict[str, str]:
+        """What gVisor tells by whether a container is the ``sandbox`` itself, or a ``container`` in it."""
+        return {_TYPE_ANNOTATION: kind, SANDBOX_ANNOTATION: self.id}
 
 
 class Sandbox:
     """One sandbox. Its process ends when it is stopped, and only then, unless somebody else ends it."""
 
-    def __init__(self, request: SandboxRequest, reaper: Reaper) -> None:
+    def __init__(self, request: SandboxRequest, shop: Workshop) -> None:
         self.request = request
+        maps = request.namespaces.user
         self.files = PodFiles(
             Path(request.bundle, _FILES),
             request.namespaces.hostname if request.namespaces.uts else "",
             request.resolv_conf,
             shared_memory=request.namespaces.ipc,
+            owner=maps.root() if maps is not None else (0, 0),
         )
         self.created_at_ns = 0
-        self._reaper = reaper
-        self._child: Child | None = None
+        self._shop = shop
+        self._holder: Child | PodKernel | None = None
         self._starting = False
 
     @property
@@ -75,32 +93,32 @@ class Sandbox:
     @property
     def pid(self) -> int:
         """The process in ``/proc/<pid>/ns`` of which containers find the namespaces; 0 before the start."""
-        return self._child.pid if self._child is not None else 0
+        return self._holder.pid if self._holder is not None else 0
 
     @property
     def exit(self) -> Exit | None:
         """How its process ended; None while it has not."""
-        return self._child.exit if self._child is not None else None
+        return self._holder.exit if self._holder is not None else None
 
     @property
     def ready(self) -> bool:
         """Whether containers can be made in it."""
-        return self._child is not None and self._child.exit is None
+        return self._holder is not None and self._holder.exit is None
 
     async def start(self) -> None:
-        """The namespaces and files exist.
+        """The namespaces or the kernel, and the files, exist.
 
         Raises:
             FailedPrecondition: it was started before.
-            NotFound: its network namespace does not exist.
-            ShimError: the kernel refuses.
+            NotFound: its network namespace does not exist, or its runtime.
+            ShimError: the kernel or the runtime refuses.
         """
-        if self._starting or self._child is not None:
+        if self._starting or self._holder is not None:
             raise FailedPrecondition(f"sandbox {self.id} was started already")
         self._starting = True
         try:
             await asyncio.to_thread(self.files.make)
-            self._child = await hold(self._reaper, self.request.namespaces)
+            self._holder = await self._hold()
         except BaseException:
             await asyncio.to_thread(self.files.remove)
             raise
@@ -109,12 +127,57 @@ class Sandbox:
         self.created_at_ns = time.time_ns()
         self.remember(())
 
+    async def _hold(self) -> Child | PodKernel:
+        driver = await driver_for(self.request.config, self._shop.namespace, self._shop.reaper)
+        if not driver.waits_by_command:
+            return await hold(self._shop.reaper, self.request.namespaces)
+        if self.request.namespaces.user is not None:
+            raise Unimplemented("pods in gVisor with a user namespace of their own")
+        return await PodKernel.start(self._shop, self.request, Path(self.request.bundle, _KERNEL))
+
+    def configured(self, request: CreateRequest) -> CreateRequest:
+        """``request`` of a container in here: with the sandbox's configuration, if it has no options of its own."""
+        return (
+            replace(request, config=self.request.config) if request.config == self._shop.config else request
+        )
+
+    def laid_into(self, raw: Mapping[str, Any], driver: Driver) -> dict[str, Any]:
+        """The config.json ``raw`` of a container in here, which ``driver`` will run.
+
+        Raises:
+            FailedPrecondition: the runtime does not fit the sandbox's; or that is not ready.
+        """
+        if not self.ready:
+            raise FailedPrecondition(f"sandbox {self.id} is not ready")
+        in_kernel = isinstance(self._holder, PodKernel)
+        if in_kernel != driver.waits_by_command:
+            # A container in the host's kernel would get what keeps gVisor away from it: its namespaces.
+            kind = "is gVisor's" if in_kernel else "is not gVisor's"
+            raise FailedPrecondition(
+                f"sandbox {self.id} {kind}: no container in it can run under {driver.kind}"
+            )
+        laid = self.files.laid_into(raw)
+        return self._joined(laid) if in_kernel else laid
+
+    def _joined(self, raw: dict[str, Any]) -> dict[str, Any]:
+        linux = raw.get("linux") or {}
+        # gVisor would take the path for the name of a pid namespace that the first container to name it makes, and whose
+        # processes all end with that one. Without one it uses the kernel's first.
+        shared = {"type": "pid", "path": f"/proc/{self.pid}/ns/pid"}
+        namespaces = [n for n in linux.get("namespaces") or () if n != shared]
+        annotations = {**(raw.get("annotations") or {}), **self.request.annotations("container")}
+        return {**raw, "annotations": annotations, "linux": {**linux, "namespaces": namespaces}}
+
     async def stop(self) -> None:
         """Its process has ended. Right in any state."""
-        if self._child is not None:
+        if self._holder is None:
+            return
+        if isinstance(self._holder, PodKernel):
+            self._holder.kill()
+        else:
             with suppress(ProcessLookupError):
-                self._child.send_signal(signal.SIGKILL)
-            await self._child.wait()
+                self._holder.send_signal(signal.SIGKILL)
+        await self._holder.wait()
 
     async def wait(self) -> Exit:
         """How its process ended, once it has.
@@ -122,9 +185,9 @@ class Sandbox:
         Raises:
             FailedPrecondition: it has not been started.
         """
-        if self._child is None:
+        if self._holder is None:
             raise FailedPrecondition(f"sandbox {self.id} has not been started")
-        return await self._child.wait()
+        return await self._holder.wait()
 
     def remember(self, bundles: Iterable[str]) -> None:
         """Write down what ``clear_sandbox`` will need; ``bundles`` are those of its containers."""
@@ -133,9 +196,19 @@ class Sandbox:
         records.save(Path(self.request.bundle, _RECORD), record)
 
     async def remove(self) -> None:
-        """Its files are gone, and nothing is left to clear away."""
-        await asyncio.to_thread(self.files.remove)
+        """Its files are gone, and nothing is left to clear away.
+
+        Raises:
+            ShimError: the runtime could not delete its kernel; it can be tried again.
+        """
+        if isinstance(self._holder, PodKernel):
+            await self._holder.remove()
+        await asyncio.to_thread(self._remove_files)
         records.delete(Path(self.request.bundle, _RECORD))
+
+    def _remove_files(self) -> None:
+        self.files.remove()
+        shutil.rmtree(Path(self.request.bundle, _KERNEL), ignore_errors=True)
 
 
 async def clear_sandbox(
@@ -153,14 +226,16 @@ async def clear_sandbox(
         record = records.load(file)
     except NotFound:
         return
-    failure: ShimError | None = None
-    for path, copy in record["containers"].items():
-        try:
-            await clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s, copy)
-        except ShimError as error:
-            failure = error
+
+    async def cleared(path: str | Path, copy: dict[str, Any] | None = None) -> None:
+        await clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s, copy)
+
+    members = (cleared(path, copy) for path, copy in record["containers"].items())
+    results: list[BaseException | None] = await asyncio.gather(*members, return_exceptions=True)
+    # After them: of a container whose kernel is just ending gVisor forgets all but the cgroup.
+    results += await asyncio.gather(cleared(bundle.path / _KERNEL), return_exceptions=True)
     kill_holder(record["pid"], record["started"])
     PodFiles(bundle.path / _FILES).remove()
-    if failure is not None:
-        raise failure
+    if failures := [result for result in results if result is not None]:
+        raise failures[0]
     records.delete(file)

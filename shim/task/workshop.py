@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from shim.stdio import Copier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from shim.cgroup.events import OomWatcher
     from shim.cgroup.hierarchy import Hierarchy
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from shim.task.events import Event
     from shim.task.sandbox import Sandbox
 
-__all__ = ["Workshop"]
+__all__ = ["SANDBOX_ANNOTATION", "Workshop"]
+
+SANDBOX_ANNOTATION = "io.kubernetes.cri.sandbox-id"
+"""Names the sandbox in the config.json of its containers."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,10 @@ class Workshop:
     copier: Copier = field(default_factory=Copier)
     sandboxes: dict[str, Sandbox] = field(default_factory=dict)
     """By their ids, for the containers that are made in them."""
+
+    def sandbox_of(self, annotations: Mapping[str, str]) -> Sandbox | None:
+        """The sandbox that a container with these annotations belongs to, if it is one of ours."""
+        return self.sandboxes.get(annotations.get(SANDBOX_ANNOTATION, ""))
 
     def close(self) -> None:
         """End what runs on its own."""

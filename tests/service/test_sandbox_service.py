@@ -6,16 +6,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from support import bed
-from support.shims import Container, Lender, Shim, ShimProcess, raises
+from support.sandboxes import NAMESPACES, Sandboxed, pod
+from support.shims import Lender, ShimProcess, raises
 
 from shim.bootstrap.delete import delete_from_disk
 from shim.errors import (
@@ -23,83 +21,10 @@ from shim.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    Unimplemented,
 )
-from shim.proto.pod_pb2 import CONTAINER, NODE, POD, PodSandboxConfig
+from shim.proto.pod_pb2 import NODE, POD
 
 pytestmark = pytest.mark.root
-
-
-def pod(sysctls: dict[str, str] | None = None, parent: str = "", **modes: Any) -> AnyMessage:
-    """The options that CRI sends."""
-    modes = {"network": POD, "pid": CONTAINER, "ipc": POD, **modes}
-    linux = {"security_context": {"namespace_options": modes}, "sysctls": sysctls or {}}
-    config = PodSandboxConfig(hostname="podname", linux={**linux, "cgroup_parent": parent})
-    config.dns_config.servers.append("192.0.2.53")
-    config.dns_config.searches.extend(["a.test", "b.test"])
-    return AnyMessage(type_url="runtime.v1.PodSandboxConfig", value=config.SerializeToString())
-
-
-class Sandboxed(Shim):
-    """A shim process with a sandbox ``box`` in it, or for one."""
-
-    def sandbox(self, method: str, **fields: object) -> object:
-        return self.call(method, version="sandbox", **{"sandbox_id": "box", **fields})
-
-    def create(self, wanted: AnyMessage | None = None, **fields: object) -> None:
-        self.sandbox("CreateSandbox", bundle_path=str(self.process.bundle), options=wanted or pod(), **fields)
-
-    def start(self, *args: object, **fields: object) -> int:
-        """The pid of the process that holds the namespaces."""
-        self.create(*args, **fields)
-        return self.sandbox("StartSandbox").pid
-
-    def state(self) -> str:
-        return self.sandbox("SandboxStatus").state
-
-    def member(self, pid: int, args: list[str] = ("sleep", "1000"), **how: object) -> Container:  # type: ignore[assignment]
-        """A container in the namespaces of ``pid``, as CRI makes its config.json."""
-        namespaces = [{"type": kind, "path": f"/proc/{pid}/ns/{name}"} for kind, name in NAMESPACES.items()]
-        template = json.loads((bed.CHECKOUT / "bundles" / "readonly" / "config.json").read_text())
-        changes = {
-            # The pod's files are mounted in /etc, and not in that of the sample root filesystem.
-            "mounts": [*template["mounts"], {"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}],
-            "annotations": {"io.kubernetes.cri.sandbox-id": "box"},
-            "hostname": None,
-            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, *namespaces]},
-        }
-        return self.running(args, changes=changes, **how)
-
-
-NAMESPACES = {"ipc": "ipc", "uts": "uts", "network": "net"}
-
-
-@pytest.fixture
-def box(leaks, state_root, bundle, tmp_path) -> Iterator[Sandboxed]:
-    """A shim process of the test's own, which has to have ended at its end."""
-    process = ShimProcess(state_root)
-    with Sandboxed(process, bundle, tmp_path) as connection:
-        yield connection
-        connection.close_streams()
-    if not process.ended(0):
-        with process.connect() as connection:
-            connection.call("ShutdownSandbox", version="sandbox", sandbox_id="box")
-    assert process.ended()
-    assert process.status == 0
-    assert not (process.bundle / "sandbox.json").exists()
-    for path in state_root.rglob("*"):
-        if path.is_file():
-            path.unlink()
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[str]:
-    """The path of a network namespace as CNI leaves it."""
-    path = tmp_path / "netns"
-    path.touch()
-    subprocess.run(["unshare", f"--net={path}", "true"], check=True)
-    yield str(path)
-    subprocess.run(["umount", path], check=True)
 
 
 def namespace(pid: int | str, name: str) -> str:
@@ -142,7 +67,7 @@ def test_what_cannot_be_is_refused(box: Sandboxed) -> None:
         (pod(sysctls={"kernel.panic": "1"}), InvalidArgument, "kernel.panic"),
         (pod(network=NODE, sysctls={"net.ipv4.ip_forward": "1"}), InvalidArgument, "ip_forward"),
         (AnyMessage(type_url="runtime.v1.PodSandboxConfig", value=b"\xff"), InvalidArgument, "decoded"),
-        (pod(userns_options={"mode": POD}), Unimplemented, "user namespace"),
+        (pod(userns_options={"mode": POD}), InvalidArgument, "id 0"),
     ):
         with raises(kind, word):
             box.create(wanted)
