@@ -27,7 +27,7 @@ from shim.bootstrap.placement import group_of, join_cgroup, raise_oom_score
 from shim.bootstrap.start import Interpreter, Plan
 from shim.errors import AlreadyExists, InvalidArgument, ShimError
 from shim.oci.identifiers import validate_id, validate_namespace
-from shim.service.options import with_options
+from shim.service.options import save_start_options, with_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +73,8 @@ def _start(invocation: Invocation, starter: Starter) -> None:
     told = params.parse(_stdin(), invocation)
     settings = with_options(config.load(), told.options)
     bundle = Path.cwd()
+    if told.options.type_url and _of_sandbox(bundle):
+        save_start_options(bundle, told.options)
     group = group_of(bundle, invocation.id, settings.group)
     directory = told.socket_dir or _SOCKET_DIR
     path = containerd_socket(directory, invocation.address, invocation.namespace, group)
@@ -107,14 +109,18 @@ def _answer(bundle: Path, path: str, *, modern: bool) -> None:
     if modern:
         with suppress(FileExistsError):
             (bundle / "s").symlink_to(Path(path).parent)
-    # Version 2 as a plain address is understood by every containerd. Version 3, of the sandbox API, only by 2.x; one that
-    # makes a sandbox gives no config.json.
-    if modern or not (bundle / "config.json").exists():
+    # Version 2 as a plain address is understood by every containerd. Version 3, of the sandbox API, only by 2.x.
+    if modern or _of_sandbox(bundle):
         answer = json.dumps({"version": 3, "address": address, "protocol": "ttrpc"})
     else:
         answer = address
     sys.stdout.write(answer)
     sys.stdout.flush()
+
+
+def _of_sandbox(bundle: Path) -> bool:
+    # containerd gives those of containers a config.json.
+    return not (bundle / "config.json").exists()
 
 
 def _delete(invocation: Invocation) -> None:

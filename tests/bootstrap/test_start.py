@@ -24,6 +24,7 @@ from shim.linux.mount_api import MS_BIND, MS_RDONLY, MS_REMOUNT
 from shim.linux.mounts import mount, umount2
 from shim.proto.runc_options_pb2 import Options
 from shim.proto.task_v3_pb2 import DeleteResponse
+from shim.service.options import start_options
 
 pytestmark = pytest.mark.root
 
@@ -75,7 +76,12 @@ def test_newer_ones_get_json_and_choose_the_directory(program, bundle):
 
 
 def test_a_sandbox_has_no_config_json(program, tmp_path):
-    assert json.loads(program.start(tmp_path, "c1"))["version"] == 3
+    """The options of its runtime come with start alone, and wait for whoever makes the sandbox."""
+    wanted = AnyMessage(
+        type_url="containerd.runc.v1.Options", value=Options(binary_name="crun").SerializeToString()
+    )
+    assert json.loads(program.start(tmp_path, "c1", wanted.SerializeToString()))["version"] == 3
+    assert start_options(str(tmp_path)) == wanted
 
 
 def test_both_api_versions_answer(program, bundle):
