@@ -54,6 +54,7 @@ class Sandboxed(Shim):
         pid: int,
         args: list[str] = ("sleep", "1000"),  # type: ignore[assignment]
         own: Sequence[dict[str, str]] = ({"type": "pid"},),
+        linux: dict[str, Any] | None = None,
         **how: Any,
     ) -> Container:
         """A container in the namespaces of ``pid`` and in these of its ``own``, as CRI makes its config.json."""
@@ -64,7 +65,7 @@ class Sandboxed(Shim):
             "mounts": [*template["mounts"], {"destination": "/etc", "type": "tmpfs", "source": "tmpfs"}],
             "annotations": {"io.kubernetes.cri.sandbox-id": "box"},
             "hostname": None,
-            "linux": {"namespaces": [{"type": "mount"}, *own, *shared]},
+            "linux": {"namespaces": [{"type": "mount"}, *own, *shared], **(linux or {})},
         }
         return self.running(args, changes=changes, **how)
 
