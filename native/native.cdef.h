@@ -38,6 +38,7 @@ typedef struct {
 
 int relay_new(int64_t give_up_ms, relay **result);
 int relay_fileno(const relay *r);
+int64_t relay_busy_ms(const relay *r);
 int64_t relay_add(relay *r, int source_fd, int sink_fd, const char *eof, size_t eof_len, int pty);
 void relay_command(relay *r, uint64_t stream, int command);
 uint64_t relay_pending(relay *r, uint64_t stream);

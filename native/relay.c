@@ -45,6 +45,7 @@ struct relay {
     struct stream *_Atomic streams;
     struct stream *ended; /* for poll() to tell and free */
     int64_t now;
+    _Atomic int64_t busy_since; /* when the thread was woken; 0 while it waits */
     int64_t next_due; /* not after the least due of all streams */
     bool burial;      /* a stream has ended since the last bury() */
     char scratch[SCRATCH_SIZE];
@@ -224,13 +225,19 @@ static void bury(relay *r)
     eventfd_write(r->report_fd, 1);
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 static int wait_for_events(relay *r, struct epoll_event *events)
 {
     int64_t ms = r->next_due - r->now;
+    r->busy_since = 0;
     int count = epoll_wait(r->epoll_fd, events, BATCH, r->next_due == NEVER ? -1 : ms < 0 ? 0 : (int)ms);
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    r->now = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    r->now = r->busy_since = now_ms();
     return count;
 }
 
@@ -321,6 +328,13 @@ int relay_new(int64_t give_up_ms, relay **result)
 int relay_fileno(const relay *r)
 {
     return r->report_fd;
+}
+
+/* How long the thread has been at its present round: milliseconds, unless a write hangs. */
+int64_t relay_busy_ms(const relay *r)
+{
+    int64_t since = r->busy_since;
+    return since ? now_ms() - since : 0;
 }
 
 /* Python gets the id of the new stream, or a negative errno; both fds are the relay's in any case. */

@@ -113,8 +113,8 @@ class Relay:
     Every stream waits for its own reader only. A sink that fails (full disk, no reader) is tried again, after at
     most a second each time; its bytes are kept, the writer waits, and "stalled" is reported, "resumed" when it works
     again. After ``give_up`` seconds (infinity allowed) the writer is let go on and what the sink does not take is
-    counted and reported as "dropped". A sink that is a file on a disk that hangs holds up all streams: the kernel
-    has no non-blocking write for those.
+    counted and reported as "dropped". A sink that is a file on a disk that hangs holds up all streams, as the kernel
+    has no non-blocking write for those; ``busy_s`` tells.
 
     The methods belong to one thread at a time. Use as a context manager, or call close().
     """
@@ -138,6 +138,11 @@ class Relay:
     def fileno(self) -> int:
         """An eventfd of the relay's: readable while poll() has something."""
         return int(lib.relay_fileno(self._open()))
+
+    @property
+    def busy_s(self) -> float:
+        """How long the thread has not waited for anything but a disk; next to nothing unless that hangs."""
+        return int(lib.relay_busy_ms(self._open())) / 1000
 
     def add(self, source_fd: int, sink_fd: int, *, eof: bytes = b"", pty: bool = False) -> int:
         """Bytes flow from source to sink; returns the id of the stream, never used again. Owns both fds from now on.

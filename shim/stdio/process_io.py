@@ -16,6 +16,7 @@ rest. So an error or a cancellation, wherever it comes, needs no other clearing 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from shim.stdio.uri import Streams
 
 __all__ = ["IOSettings", "ProcessIO"]
+
+_log = logging.getLogger(__name__)
 
 # End of file on a terminal is a character, and only at the beginning of a line: elsewhere the first one just delivers what
 # was typed so far, and the second one is the end. At the beginning of a line the second one is never read.
@@ -123,7 +126,13 @@ class ProcessIO:
     def stream_states(self) -> list[dict[str, object]]:
         """Every stream as plain data, for a shim that is asked how it is."""
         return [
-            {"name": s.name, "ended": s.ended, "stalled_errno": s.stalled_errno, "dropped": s.dropped}
+            {
+                "name": s.name,
+                "ended": s.ended,
+                "stalled_errno": s.stalled_errno,
+                "hangs_s": round(s.hangs_s, 3),
+                "dropped": s.dropped,
+            }
             for s in (*self._inputs, *self._outputs)
         ]
 
@@ -212,7 +221,12 @@ class ProcessIO:
         for stream in streams:
             stream.cancel()
         try:
-            await _all_ended(streams, _FLUSH_S)
+            if not await _all_ended(streams, _FLUSH_S):
+                hanging = [stream.name for stream in streams if not stream.ended]
+                _log.warning(
+                    "a disk hangs: %s cannot be ended yet, and what is not written is lost",
+                    ", ".join(hanging),
+                )
         finally:
             self._close_all()
             if self._logger is not None:

@@ -46,7 +46,7 @@ async def test_fifos(rig):
     assert (await child.wait()).status == 3
     await io.drain()
     assert io.stream_states() == [
-        {"name": f"box {name}", "ended": True, "stalled_errno": None, "dropped": 0}
+        {"name": f"box {name}", "ended": True, "stalled_errno": None, "hangs_s": 0.0, "dropped": 0}
         for name in ("stdin", "stdout", "stderr")
     ]
 
