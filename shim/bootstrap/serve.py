@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_LAST_ANSWERS_S = 1.0
 _LAST_EVENTS_S = 5.0
 
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class _Shim:
         await self._done.wait()
 
     async def close(self) -> None:
-        await self._server.close()
+        await self._server.close(linger_s=_LAST_ANSWERS_S)
         await self._publisher.close(_LAST_EVENTS_S)
         self._shop.close()
         self._reaper.stop()

@@ -144,6 +144,7 @@ class Peer(asyncio.BufferedProtocol):
         self._room.set()
         self._backlog: list[Event] = []  # read, and not handled because the client does not read
         self._full = False
+        self._refusing = False
         self._closing = False
 
     # What the event loop calls.
@@ -222,7 +223,9 @@ class Peer(asyncio.BufferedProtocol):
             return
         methods = self._services.get(request.service)
         method = methods.get(request.method) if methods else None
-        if method is None:
+        if self._refusing:
+            self.reply(event.stream_id, status(Code.UNAVAILABLE, "the server is ending: unavailable"))
+        elif method is None:
             # containerd tries the next version of a service after these very texts' code.
             text = f"method {request.method}" if methods else f"service {request.service}"
             self.reply(event.stream_id, status(Code.UNIMPLEMENTED, text))
@@ -343,16 +346,21 @@ class Peer(asyncio.BufferedProtocol):
             _log.warning("client with pid %d does not read its answers: disconnected", self.pid)
             self._transport.abort()
 
+    def refuse(self) -> None:
+        """No further request is handled, and the client is told so; its streams end."""
+        self._refusing = True
+        # A stream has no answer to wait for, and may be one that nobody will ever ask for.
+        for stream_id in list(self._streams):
+            if stream_id in self._calls:
+                self._calls[stream_id].task.cancel()
+
     def close(self) -> None:
         """No further request is read; the connection closes with the last answer."""
         self._closing = True
         if self._transport is None:
             return
         self._transport.pause_reading()
-        # A stream has no answer to wait for, and may be one that nobody will ever ask for.
-        for stream_id in list(self._streams):
-            if stream_id in self._calls:
-                self._calls[stream_id].task.cancel()
+        self.refuse()
         if not self._calls:
             self._transport.close()
 

@@ -74,8 +74,11 @@ class Server:
         """
         self._listeners.append(Listener(sock, self._accepted))
 
-    async def close(self, grace_s: float = 1.0) -> None:
+    async def close(self, grace_s: float = 1.0, linger_s: float = 0.0) -> None:
         """Nothing is accepted or read any more, running calls are answered, connections and sockets are closed.
+
+        Clients have ``linger_s`` seconds to hang up first. Go's ttrpc, when the end of a connection comes with an answer,
+        looks at either (client.go, dispatch: select), and takes the call for failed.
 
         Calls that have not ended after ``grace_s`` seconds are cancelled and answered with Canceled, shielded ones
         too. Must not be awaited by a handler, which would wait for itself.
@@ -84,6 +87,9 @@ class Server:
             listener.close()
         self._listeners.clear()
         await asyncio.gather(*self._arriving)
+        for peer in self._peers:
+            peer.refuse()
+        await self._until(lambda: not self._peers, linger_s)
         for peer in list(self._peers):
             peer.close()
         await self._until(lambda: not self._calls and not self._peers, grace_s)

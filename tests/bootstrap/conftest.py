@@ -95,6 +95,7 @@ class Program:
                     connection.call("Wait", id=container_id)
                     connection.call("Delete", id=container_id)
                 connection.call("Shutdown", id="x")
+                connection.client.close()
                 assert poll(pidfd, select.POLLIN, DEADLINE_S), "the shim does not end"
                 os.close(pidfd)
         self.addresses.clear()

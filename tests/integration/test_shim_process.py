@@ -41,12 +41,15 @@ def test_shutdown_waits_for_the_last_container(start, lend):
 
 
 def test_shutdown_answers_before_the_end(start):
+    """Who has asked for it can tell that answer from the end of the connection, and others cannot put it off."""
     process = start()
-    with process.connect() as connection:
-        connection.call("Shutdown", id="x")
+    with process.connect() as idle:
+        idle.call("Connect", id="x")
+        with process.connect() as connection:
+            connection.call("Shutdown", id="x")
+            with pytest.raises(Unavailable, match="the server is ending"):
+                connection.call("Connect", id="x")
         assert process.ended()
-        with raises(Unavailable):
-            connection.call("Connect", id="x")
 
 
 def test_a_failed_create_ends_a_shim_that_was_asked_to_end(start, lend):

@@ -431,6 +431,21 @@ def test_close_lets_running_calls_answer(serve, gate):
         closing.result(DEADLINE_S)
 
 
+def test_close_gives_clients_time_to_hang_up(serve):
+    """To Go's client an answer that the end of the connection follows at once is sometimes no answer."""
+    server = serve()
+    with server.raw() as raw:
+        raw.request("Echo")
+        assert raw.response().status.code == 0
+        closing = server.server.close(linger_s=DEADLINE_S)
+        closed = asyncio.run_coroutine_threadsafe(closing, server.loop)
+        server.until(lambda: not server.server._listeners)
+        raw.request("Echo")
+        assert raw.response().status.code == Code.UNAVAILABLE
+        assert not closed.done()
+    closed.result(DEADLINE_S)
+
+
 def test_close_does_not_wait_for_ever(serve):
     free, shielded = Gate(), Gate()
     server = serve(Free=free.method(), Shielded=shielded.method(shielded=True))
