@@ -34,6 +34,7 @@ _ELSEWHERE = {
     "cgroup2": (bed.has_cgroup2, "this host has no cgroup v2 controllers; `make test-guest` runs them"),
     "links": (bed.has_links, "this kernel lacks kinds of interfaces; `make test-guest` runs them"),
     "docker": (bed.has_docker, "this host has no Docker since 23; `make test-root` runs them"),
+    "containerd2": (bed.has_containerd2, "this host has no containerd 2; `make test-root` runs them"),
     "criu": (bed.has_criu, "no criu works on this host; `make test-root` runs them"),
 }
 

@@ -105,6 +105,17 @@ def has_docker() -> bool:
 
 
 @cache
+def has_containerd2() -> bool:
+    """Whether containerd is there and knows sandboxes that a shim makes, and user namespaces, as it does from 2.0 on."""
+    if shutil.which("containerd") is None:
+        return False
+    version = subprocess.run(
+        ["containerd", "--version"], stdout=subprocess.PIPE, check=True, text=True
+    ).stdout
+    return int(version.split()[2].lstrip("v").partition(".")[0]) >= 2
+
+
+@cache
 def has_steady_runsc() -> bool:
     """Whether runsc is there and not Debian's of July 2024, which panics at random, and for sure after a restore."""
     if shutil.which("runsc") is None:
