@@ -5,17 +5,15 @@ The runtime alone is called as a shim calls it: create, start, the end of the pr
 
 from __future__ import annotations
 
-import os
-import select
 import time
 
 import pytest
 from harness import peers
+from harness.bare import Bare, Conmon
 from harness.driver import Shim
 from harness.rounds import interleave
 
 TRUE = ["/bin/true"]
-NULL = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
 
 
 def life(peer, workshop):
@@ -42,24 +40,15 @@ def whole_life(peer, workshop):
     return live
 
 
-def bare_life(workshop):
-    def runc(*words):
-        argv = [peers.runtime(), "--root", f"{workshop.folder}/runc", *words]
-        pid = os.posix_spawn(argv[0], argv, workshop.env, file_actions=NULL)
-        if os.waitpid(pid, 0)[1]:
-            raise RuntimeError(f"{argv} fails")
+def alone(kind, workshop):
+    """The life of a container of bare.py's."""
 
     def live():
         bundle = workshop.bundle(TRUE)
-        os.close(bundle.log_fd)
-        pid_file = bundle.folder / "init.pid"
         begin = time.perf_counter()
-        runc("create", "--bundle", str(bundle.folder), "--pid-file", str(pid_file), bundle.id)
-        pidfd = os.pidfd_open(int(pid_file.read_text()))
-        runc("start", bundle.id)
-        select.select([pidfd], [], [])
-        runc("delete", bundle.id)
-        os.close(pidfd)
+        container = kind(workshop, bundle)
+        container.start()
+        container.delete()
         return time.perf_counter() - begin
 
     return live
@@ -69,7 +58,7 @@ def bare_life(workshop):
 def test_create_to_delete(compare, record, workshop):
     def collect():
         lives = {name: life(peer, workshop) for name, peer in peers.shims().items()}
-        samples = interleave(lives | {peers.BARE: bare_life(workshop)}, 40)
+        samples = interleave(lives | {peers.BARE: alone(Bare, workshop)}, 40)
         bare = samples[peers.BARE]
         own = {
             name: [mine - alone for mine, alone in zip(samples[name], bare, strict=True)] for name in lives
@@ -80,7 +69,9 @@ def test_create_to_delete(compare, record, workshop):
     compare("create to delete", collect)
 
 
+@pytest.mark.beside(*peers.with_conmon())
 def test_start_to_shutdown(compare, workshop):
     """The shim process's own start and end included."""
     lives = {name: whole_life(peer, workshop) for name, peer in peers.shims().items()}
+    lives |= {name: alone(Conmon, workshop) for name in peers.with_conmon()}
     compare("start to shutdown", lambda: interleave(lives, 25))

@@ -4,16 +4,17 @@ A test that asks for ``compare`` runs once for each peer. The first run collects
 alternate between them; then each run gives its peer's part to pytest-benchmark, by a clock that tells what was measured
 before. Peers other than the shims are named with the marker ``beside``.
 
-A whole run that did not fail is kept in results/; one that leaves something out is only shown.
+A whole run is kept in results/, without the measures that failed; one that was told to leave something out is only shown.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from harness import peers
+from harness import peers, table
 from harness.results import Results
 from harness.workshop import Workshop
 
@@ -32,7 +33,7 @@ class Tape:
 
 _tape = Tape()
 _results = pytest.StashKey[Results]()
-_deselected = pytest.StashKey[list]()
+_partial = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,12 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # SIGTERM ends a run as Ctrl-C does: what was started is ended.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.stash[_results] = Results.of_today(peers.versions(), full=config.getoption("--full"))
-    config.stash[_deselected] = []
+    config.stash[_partial] = [Path(arg).resolve() for arg in config.args] != [Path(__file__).parent]
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
     if items:
-        items[0].config.stash[_deselected].extend(items)
+        items[0].config.stash[_partial] = True
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -66,14 +67,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    config = session.config
-    if (
-        exitstatus == 0
-        and session.testscollected
-        and not config.stash[_deselected]
-        and config.args_source.name != "ARGS"
-    ):
-        config.stash[_results].save()
+    stash = session.config.stash
+    if exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} and not stash[_partial]:
+        results = stash[_results]
+        results.add("C in native/", "lines", {peers.OURS: [float(c_lines())]})
+        results.save()
+
+
+def c_lines() -> int:
+    sources = [path for path in (peers.TOP / "native").glob("*.[ch]") if path.name != "_ffi.c"]
+    return sum(len(path.read_text().splitlines()) for path in sources)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = config.stash[_results]
+    if results.measures:
+        terminalreporter.section("medians, and how much of each peer's is needed here")
+        for line in table.lines(results):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

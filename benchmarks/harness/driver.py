@@ -39,19 +39,20 @@ def invoke(peer: Peer, workshop: Workshop, bundle: Bundle, action: str, *flags: 
     """What the shim's program prints for `start` or `delete`, up to the end of both its outputs and of itself."""
     argv = [peer.program, "-namespace", NAMESPACE, "-address", workshop.address]
     argv += ["-publish-binary", "/usr/bin/containerd", "-id", bundle.id, *flags, action]
-    process = subprocess.Popen(
+    done = subprocess.run(
         argv,
         cwd=bundle.folder,
         env=workshop.env | peer.env,
-        stdin=subprocess.PIPE,
+        input=workshop.options.SerializeToString(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         process_group=0,
+        timeout=DEADLINE_S,
+        check=False,
     )
-    output, _ = process.communicate(workshop.options.SerializeToString(), DEADLINE_S)
-    if process.returncode:
-        raise RuntimeError(f"{peer.name} {action}: {output.decode()}")
-    return output
+    if done.returncode:
+        raise RuntimeError(f"{peer.name} {action}: {done.stdout.decode()}")
+    return done.stdout
 
 
 @cache
@@ -101,14 +102,6 @@ class Shim:
         self.call("Start", id=container.id)
         return container
 
-    def cpu_s(self) -> float:
-        """The CPU time that the process itself has used, its children's not counted."""
-        return time.clock_gettime(~self.pid << 3 | 2)  # clock_getcpuclockid(3), with CPUCLOCK_SCHED
-
-    def private_bytes(self) -> int:
-        """What the kernel would get back if the process ended."""
-        return private_bytes(self.pid)
-
     def shutdown(self) -> None:
         """The process has ended; for a shim without containers. What it has logged as an error is printed."""
         with suppress(ShimError):  # it may end before its answer is sent
@@ -145,17 +138,29 @@ class Container:
 
     def live(self) -> None:
         """Started, waited for and deleted."""
-        wait = self.shim.begin("Wait", id=self.id)
+        self.begin()
+        self.finish()
+
+    def begin(self) -> None:
+        """Started, and waited for on the way."""
+        self._wait = self.shim.begin("Wait", id=self.id)
         self.shim.call("Start", id=self.id)
-        wait.result()
+
+    def finish(self) -> None:
+        """Ended by itself, which is waited for, and deleted."""
+        self._wait.result()
         self.shim.call("Delete", id=self.id)
 
-    def exec(self, args: list[str] = _TRUE, **streams: object) -> float:
-        """Another process has run in it and is deleted; returns how long it took from Start to the answer of Wait."""
-        spec = {"args": args, "cwd": "/", "env": ["PATH=/bin"], "terminal": bool(streams.get("terminal"))}
+    def begin_exec(self, name: str, args: list[str] = _TRUE):
+        """The request for another process in it, which is not started yet, is on its way."""
+        spec = {"args": args, "cwd": "/", "env": ["PATH=/bin"]}
         process = AnyMessage(type_url=_PROCESS_URL, value=json.dumps(spec).encode())
+        return self.shim.begin("Exec", id=self.id, exec_id=name, spec=process)
+
+    def exec(self) -> float:
+        """Another process has run in it and is deleted; returns how long it took from Start to the answer of Wait."""
         names = {"id": self.id, "exec_id": "e"}
-        self.shim.call("Exec", spec=process, **names, **streams)
+        self.begin_exec("e").result()
         wait = self.shim.begin("Wait", **names)
         begin = time.perf_counter()
         self.shim.call("Start", **names)
@@ -170,12 +175,3 @@ class Container:
         self.shim.call("Kill", id=self.id, signal=9)
         wait.result()
         self.shim.call("Delete", id=self.id)
-
-
-def private_bytes(pid: int) -> int:
-    total = 0
-    with open(f"/proc/{pid}/smaps_rollup") as lines:
-        for line in lines:
-            if line.startswith(("Private_Clean:", "Private_Dirty:")):
-                total += int(line.split()[1]) << 10
-    return total

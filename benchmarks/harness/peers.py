@@ -67,6 +67,11 @@ def conmon() -> str | None:
     return shutil.which("conmon")
 
 
+def with_conmon() -> list[str]:
+    """Its name, if it is there."""
+    return [CONMON] if conmon() else []
+
+
 def versions() -> dict[str, str]:
     """Of everything that was measured, and of what it ran on."""
     found = {peer.name: peer.version for peer in shims().values()}

@@ -111,3 +111,17 @@ def machine() -> dict[str, str]:
         "kernel": f"Linux {'.'.join(platform.release().split('.')[:2])}",
         "cgroups": "v2" if unified else "v1",
     }
+
+
+_SCALES = {
+    "s": [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")],
+    "B": [(float(1 << 20), "MiB"), (float(1 << 10), "KiB")],
+    "lines": [(1.0, "lines")],
+}
+
+
+def show(number: float, unit: str) -> str:
+    """With three digits and a unit of a size that people read easily."""
+    scale, name = next((pair for pair in _SCALES[unit] if abs(number) >= pair[0]), _SCALES[unit][-1])
+    scaled = number / scale
+    return f"{scaled:,.0f} {name}" if abs(scaled) >= 100 or unit == "lines" else f"{scaled:.3g} {name}"

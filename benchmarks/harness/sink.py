@@ -2,7 +2,8 @@
 
     sink.py SOCKET
 
-Each line on stdin is a number of events; the answer, a line too, is when that many had come, in time.perf_counter's time.
+Those that tell of an exec that was added are counted. An empty line on stdin asks how many have come; a number, when
+that many had, which is waited for. The answer is a line, a time being that of time.perf_counter.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from shim.proto.events_service_pb2 import ForwardRequest
 from shim.transport.server import Method, Server
 
 SERVICE = "containerd.services.events.ttrpc.v1.Events"
+COUNTED = "/tasks/exec-added"
 
 
 class Events:
@@ -25,8 +27,9 @@ class Events:
         self.times: list[float] = []
         self._wanted, self._come = 0, asyncio.Event()
 
-    async def forward(self, _request: ForwardRequest, _context: object) -> Empty:
-        self.times.append(time.perf_counter())
+    async def forward(self, request: ForwardRequest, _context: object) -> Empty:
+        if request.envelope.topic == COUNTED:
+            self.times.append(time.perf_counter())
         if len(self.times) >= self._wanted:
             self._come.set()
         return Empty()
@@ -36,7 +39,7 @@ class Events:
         self._come.clear()
         if len(self.times) < count:
             await self._come.wait()
-        return self.times[count - 1] if count else 0.0
+        return self.times[count - 1]
 
 
 async def main(path: str) -> None:
@@ -49,7 +52,6 @@ async def main(path: str) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(asked), sys.stdin)
     print(path, flush=True)
     while line := await asked.readline():
-        # A blank line asks how many have come up to now.
         print(await events.until(int(line)) if line.strip() else len(events.times), flush=True)
 
 

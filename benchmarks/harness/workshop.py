@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
+import select
 import subprocess
 import sys
 import tempfile
@@ -34,6 +34,29 @@ class Bundle:
         with suppress(BlockingIOError):
             return os.read(self.log_fd, 1 << 20).decode()
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """`fields` are for Create; the first of `readers` is that of stdout."""
+
+    fields: dict[str, object]
+    readers: list[int]
+
+    def read(self, size: int) -> None:
+        """That much is read from stdout, into memory, as a client would."""
+        # A FIFO that nobody has opened for writing yet is no end of output, so the first byte is waited for.
+        select.select(self.readers[:1], [], [])
+        space = memoryview(bytearray(min(size, 1 << 20)))
+        while size > 0:
+            got = os.readv(self.readers[0], [space])
+            if not got:
+                raise RuntimeError(f"output ends {size} bytes too early")
+            size -= got
+
+    def close(self) -> None:
+        for reader in self.readers:
+            os.close(reader)
 
 
 class Workshop:
@@ -104,16 +127,19 @@ class Workshop:
         self._sink.stdin.flush()
         return self._sink.stdout.readline()
 
-    def fifo(self, name: str) -> tuple[Path, int]:
-        """A new FIFO and its reader, as wide as the kernel makes it for everybody."""
-        path = self.folder / f"{name}-{secrets.token_hex(4)}"
-        os.mkfifo(path)
-        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        fcntl.fcntl(reader, fcntl.F_SETFL, os.O_RDONLY)
-        return path, reader
+    def streams(self, *, terminal: bool = False) -> Streams:
+        """New FIFOs for what a container writes, as wide as the kernel makes them for everybody."""
+        names = ["stdout"] if terminal else ["stdout", "stderr"]
+        fields: dict[str, object] = {name: f"{self.folder}/{name}-{secrets.token_hex(4)}" for name in names}
+        for path in fields.values():
+            os.mkfifo(str(path))
+        readers = [os.open(str(path), os.O_RDONLY | os.O_NONBLOCK) for path in fields.values()]
+        os.set_blocking(readers[0], True)
+        return Streams(fields | {"terminal": terminal}, readers)
 
     def close(self) -> list[str]:
         """Everything is gone; returns the commands of processes that should have ended before."""
         self._sink.communicate()
         killed, _ = self._janitor.communicate()
-        return killed.splitlines()
+        # A template outlives, on purpose, those for whom it was started.
+        return [command for command in killed.splitlines() if " template " not in command]

@@ -1,0 +1,19 @@
+"""What a process has cost up to now, as the kernel counts it."""
+
+from __future__ import annotations
+
+import time
+
+_CPUCLOCK_SCHED = 2
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that the process itself has used, its children's not counted; to the nanosecond."""
+    return time.clock_gettime(~pid << 3 | _CPUCLOCK_SCHED)  # as clock_getcpuclockid(3) makes it
+
+
+def private_bytes(pid: int) -> int:
+    """The memory that would be free if the process ended."""
+    with open(f"/proc/{pid}/smaps_rollup") as lines:
+        fields = [line.split() for line in lines if line.startswith("Private_")]
+    return sum(int(size) << 10 for name, size, _ in fields if name in {"Private_Clean:", "Private_Dirty:"})
