@@ -10,7 +10,7 @@
  *
  * OCISHIM_TEMPLATE: "off" never asks a template, "only" never an interpreter (status 75), "/..." is where templates listen.
  *
- * Static and without threads, so that its own start costs as little as can be.
+ * Static, so that its own start costs as little as can be.
  *
  * Man pages: unix(7), cmsg(3), proc_pid_exe(5), namespaces(7). */
 

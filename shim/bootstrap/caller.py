@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from shim.cgroup.hierarchy import detect, parse_membership
 from shim.errors import FailedPrecondition
 
-__all__ = ["Surroundings", "leave_cgroups"]
+__all__ = ["Surroundings", "join_cgroups", "leave_cgroups"]
 
 _NAMESPACES = (
     "cgroup",
@@ -93,7 +93,7 @@ class Surroundings:
             raise FailedPrecondition("the caller lives in other namespaces, or has other rights")
         os.umask(self.umask)
         if self.cgroups != own.cgroups:
-            _join(self.cgroups, own.cgroups)
+            join_cgroups(self.cgroups)
         if self.oom_score != own.oom_score:
             with open("/proc/self/oom_score_adj", "wb") as file:
                 file.write(self.oom_score)
@@ -118,8 +118,14 @@ def leave_cgroups() -> None:
             _enter(mount.mount_point)
 
 
-def _join(wanted: bytes, own: bytes) -> None:
-    there, here = parse_membership(os.fsdecode(wanted)), parse_membership(os.fsdecode(own))
+def join_cgroups(wanted: bytes) -> None:
+    """This process is where ``wanted``, a process' /proc/<pid>/cgroup, says, in every hierarchy.
+
+    Raises:
+        OSError: it may not, or there is no such group any more.
+        ShimError: a group cannot be seen from here.
+    """
+    there, here = (parse_membership(os.fsdecode(text)) for text in (wanted, _read("/proc/self/cgroup")))
     found = detect()
     directories = {
         found.legacy[name].directory(path)

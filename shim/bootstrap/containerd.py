@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_SOCKET_DIR = "/run/containerd/s"
-
 # containerd kills a delete after 5 s; what is left to do when a runtime hangs takes less than the rest of them.
 _RUNTIME_S = 3.0
 
@@ -76,7 +74,7 @@ def _start(invocation: Invocation, starter: Starter) -> None:
     if told.options.type_url and _of_sandbox(bundle):
         save_start_options(bundle, told.options)
     group = group_of(bundle, invocation.id, settings.group)
-    directory = told.socket_dir or _SOCKET_DIR
+    directory = told.socket_dir or starter.socket_dir
     path = containerd_socket(directory, invocation.address, invocation.namespace, group)
     try:
         listener = listen(path)

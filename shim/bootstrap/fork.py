@@ -7,6 +7,7 @@ then on it dies with the launcher until it has given it the exit status.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from shim.bootstrap import containerd
 from shim.bootstrap.__main__ import run
-from shim.bootstrap.caller import Surroundings
+from shim.bootstrap.caller import Surroundings, join_cgroups, leave_cgroups
 from shim.bootstrap.preload import after_fork
+from shim.bootstrap.rehearsal import rehearsal
 from shim.bootstrap.request import receive, take_over
-from shim.bootstrap.start import open_log, shim_arguments
+from shim.bootstrap.start import SOCKET_DIR, open_log, shim_arguments
 from shim.errors import FailedPrecondition, ShimError, from_os_error
+from shim.linux.fd import OwnedFd
 from shim.linux.prctl import set_command_line, set_parent_death_signal
 from shim.linux.sockets import killed_by_hangup, peer_credentials
 
@@ -34,14 +37,18 @@ if TYPE_CHECKING:
 __all__ = ["wait_and_serve"]
 
 _TAKEN = b"T"
-_SENT_WITHIN_S = 2
+_QUIET_S = 0.01
+_IN_CGROUPS_S = 2.0
+# Two seconds, as SO_RCVTIMEO wants them.
+_SENT_WITHIN = struct.pack("@qq", 2, 0)
 
 
 class _Shim:
-    """This very process will be the shim."""
+    """This very process will be the shim, if one is asked for."""
 
-    def __init__(self, caller: int) -> None:
-        self.caller = caller
+    def __init__(self, socket_dir: str = SOCKET_DIR) -> None:
+        self.caller = 0
+        self.socket_dir = socket_dir
         self.plan: Plan | None = None
         self.log = -1
         self.listener = -1
@@ -62,54 +69,99 @@ class _Shim:
         """It ends after the answer."""
         self.plan = None
 
+    def let_go(self) -> None:
+        """The caller's streams are not held any more, at whose end it knows that all was said."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        for number in (1, 2):
+            os.dup2(self.log if self.plan else null, number)
+        os.close(null)
+
+    def forget(self) -> None:
+        """There will be none after all."""
+        if self.plan:
+            self.plan = None
+            self.let_go()
+            os.close(self.log)
+            os.close(self.listener)
+
 
 def wait_and_serve(
-    template: int, listener: socket.socket, tell: int, unchanged: Callable[[], bool]
+    template: int, listener: socket.socket, tell: OwnedFd, cgroups: bytes, unchanged: Callable[[], bool]
 ) -> NoReturn:
-    """One request is waited for, and done; the process ends here. A byte is written to ``tell`` when there is one."""
+    """One request is waited for, and done; the process ends here.
+
+    It waits in ``cgroups`` for a while, those of the last caller, which is likely to be the next. To ``tell`` it writes those
+    of the caller, or a byte when it has none that it can serve.
+    """
     set_parent_death_signal(signal.SIGKILL)
+    after_fork()
+    with suppress(OSError, ShimError):
+        join_cgroups(cgroups)
+    own = Surroundings.of(os.getpid())
+    if not _is_waiting(listener, _QUIET_S):
+        with suppress(OSError, ShimError):
+            _rehearse(f"{listener.getsockname()}.rehearsal", own)
     if os.getppid() != template:
         os._exit(0)
-    after_fork()
-    own = Surroundings.of(os.getpid())
+    if not _is_waiting(listener, _IN_CGROUPS_S):
+        leave_cgroups()
+        own = Surroundings.of(os.getpid())
     connection, _ = listener.accept()
-    os.write(tell, b"!")
     try:
-        request, shim = _prepare(connection, own, unchanged)
+        shim = _Shim()
+        status = _do(connection, shim, own, tell, unchanged)
     except (OSError, ShimError) as error:
         with suppress(OSError):
+            os.write(tell.fileno(), b"!")
             connection.send(str(error).encode(errors="replace"))
         os._exit(1)
-    with killed_by_hangup(connection):
-        set_parent_death_signal(0)
-        # The launcher has given up when this fails, and we end.
-        connection.send(_TAKEN)
-        status = _answer(request, shim)
-        _let_go(shim)
-    connection.send(bytes([status & 0xFF]))
     if shim.plan is None:
         os._exit(status)
-    _become(shim, shim.plan, request)
+    _become(shim, shim.plan)
 
 
-def _prepare(
-    connection: socket.socket, own: Surroundings, unchanged: Callable[[], bool]
-) -> tuple[Request, _Shim]:
-    """We are as if the caller had started us.
+def _is_waiting(listener: socket.socket, timeout_s: float) -> bool:
+    return bool(select.select([listener], [], [], timeout_s)[0])
+
+
+def _do(
+    connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd, unchanged: Callable[[], bool]
+) -> int:
+    """The request that comes is done, and its exit status is told and returned; ours are the surroundings of the caller.
 
     Raises:
         OSError: there is no request, or a part of it cannot be had.
         ShimError: it is none that we can do.
     """
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@qq", _SENT_WITHIN_S, 0))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SENT_WITHIN)
     peer = peer_credentials(connection)
     request = receive(connection)
     surroundings = Surroundings.of(peer.pid)
+    os.write(tell.fileno(), surroundings.cgroups)
     if not unchanged():
         raise FailedPrecondition("files of the program have changed")
     surroundings.adopt(own)
     take_over(request)
-    return request, _Shim(surroundings.parent)
+    shim.caller = surroundings.parent
+    with killed_by_hangup(connection):
+        set_parent_death_signal(0)
+        # The launcher has given up when this fails, and we end.
+        connection.send(_TAKEN)
+        status = _answer(request, shim)
+        shim.let_go()
+    connection.send(bytes([status & 0xFF]))
+    return status
+
+
+def _rehearse(scratch: str, own: Surroundings) -> None:
+    """All of it was done once, up to the answer: the pages that it writes to are ours already, and need not be copied later."""
+    shim = _Shim(".")  # the way there may be too long for sockets
+    with rehearsal(scratch) as connection, OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as tell:
+        _do(connection, shim, own, tell, lambda: True)
+    shim.forget()
+    own.adopt(Surroundings.of(os.getpid()))
+    set_parent_death_signal(signal.SIGKILL)
 
 
 def _answer(request: Request, shim: _Shim) -> int:
@@ -125,22 +177,16 @@ def _answer(request: Request, shim: _Shim) -> int:
             sys.stdout.flush()
 
 
-def _let_go(shim: _Shim) -> None:
-    """The caller's streams are not held any more, at whose end it knows that all was said."""
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    os.dup2(null, 0)
-    for number in (1, 2):
-        os.dup2(shim.log if shim.plan else null, number)
-    os.close(null)
-
-
-def _become(shim: _Shim, plan: Plan, request: Request) -> NoReturn:
+def _become(shim: _Shim, plan: Plan) -> NoReturn:
     os.setsid()
     listener = os.dup2(shim.listener, 3, inheritable=False)
     os.closerange(4, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
     os.environ.update(plan.env)
     with suppress(OSError):
-        set_command_line([os.fsencode(word) for word in shim_arguments(plan)], request.environment)
+        set_command_line(
+            [os.fsencode(word) for word in shim_arguments(plan)],
+            [b"%b=%b" % variable for variable in os.environb.items()],
+        )
     status = run(socket.socket(fileno=listener), plan.path, plan.namespace, debug=plan.debug)
     os._exit(status)

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from shim.linux.fd import OwnedFd
 from shim.linux.sockets import receive_fds
 
-if TYPE_CHECKING:
-    import socket
-
-    from shim.linux.fd import OwnedFd
-
-__all__ = ["Request", "receive", "take_over"]
+__all__ = ["Request", "receive", "send", "take_over"]
 
 _HEADER = struct.Struct("=II")
 _DESCRIPTORS = 4
@@ -55,6 +51,20 @@ def receive(connection: socket.socket) -> Request:
         data += more
     words = data[_HEADER.size :].split(b"\0")[:-1]
     return Request(words[:count], words[count:], fds[0], fds[1:])
+
+
+def send(
+    connection: socket.socket, arguments: list[bytes], environment: list[bytes], directory: str, stdin: str
+) -> None:
+    """What the launcher does, with nobody to read the output."""
+    words = b"".join(word + b"\0" for word in (*arguments, *environment))
+    with (
+        OwnedFd(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as folder,
+        OwnedFd(os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)) as source,
+        OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as null,
+    ):
+        fds = [folder.fileno(), source.fileno(), null.fileno(), null.fileno()]
+        socket.send_fds(connection, [_HEADER.pack(len(words), len(arguments)) + words], fds)
 
 
 def take_over(request: Request) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "SOCKET_DIR",
     "Interpreter",
     "Plan",
     "Started",
@@ -33,6 +34,8 @@ __all__ = [
     "spawn_shim",
     "start_shim",
 ]
+
+SOCKET_DIR = "/run/containerd/s"
 
 _OF_CONTAINERD = ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE", "MAX_SHIM_VERSION")
 
@@ -66,6 +69,8 @@ class Starter(Protocol):
 
     caller: int
     """The process that asked for it, containerd."""
+    socket_dir: str
+    """Where it listens, unless containerd says otherwise."""
 
     def start(self, plan: Plan) -> int:
         """A shim process will serve as planned; returns its pid. Raises ShimError, and then nothing is left."""
@@ -76,6 +81,8 @@ class Starter(Protocol):
 
 class Interpreter:
     """The shim is a new process with an interpreter of its own."""
+
+    socket_dir = SOCKET_DIR
 
     def __init__(self) -> None:
         self.caller = os.getppid()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _IDLE_S = 300.0
+_BUSY_S = 0.05
 
 
 def main(path: str) -> int:
@@ -64,20 +65,33 @@ def _serve(listener: socket.socket, began: float) -> bool:
     if not unchanged:
         return True
     preload()
+    cgroups = b""
     while True:
-        spare = _fork(listener, watch)
-        with spare:
-            ready = _wait(spare, watch)
-            # One that ended before it had a request would be followed by others like it, for ever.
-            if watch.fileno() in ready or not ready or not os.read(spare.fileno(), 1):
-                return watch.fileno() in ready
+        with _fork(listener, watch, cgroups) as told:
+            ready = _wait(told, watch)
+            if watch.fileno() in ready or not ready:
+                return bool(ready)
+            cgroups = os.read(told.fileno(), 65536)
+            if not cgroups:
+                # One that ended before it had a request would be followed by others like it, for ever.
+                return False
+            _let_pass(told, listener)
 
 
-def _wait(spare: OwnedFd, watch: FileWatch) -> list[int]:
+def _wait(told: OwnedFd, watch: FileWatch) -> list[int]:
+    return _readable([told, watch], _IDLE_S)
+
+
+def _let_pass(told: OwnedFd, listener: socket.socket) -> None:
+    """The request is done, or takes long, or somebody else waits: until then a fork would only take the processor from it."""
+    _readable([told, listener], _BUSY_S)
+
+
+def _readable(files: list[OwnedFd | FileWatch | socket.socket], timeout_s: float) -> list[int]:
     poll = select.poll()
-    poll.register(spare.fileno(), select.POLLIN)
-    poll.register(watch, select.POLLIN)
-    return [fd for fd, _ in poll.poll(_IDLE_S * 1000)]
+    for file in files:
+        poll.register(file, select.POLLIN)
+    return [fd for fd, _ in poll.poll(timeout_s * 1000)]
 
 
 def _watch(began: float) -> tuple[FileWatch, bool]:
@@ -91,7 +105,7 @@ def _watch(began: float) -> tuple[FileWatch, bool]:
     return watch, not any(began <= os.stat(file).st_ctime <= now for file in files)
 
 
-def _fork(listener: socket.socket, watch: FileWatch) -> OwnedFd:
+def _fork(listener: socket.socket, watch: FileWatch, cgroups: bytes) -> OwnedFd:
     """Readable once the new fork has a request, or has ended."""
     from shim.bootstrap.fork import wait_and_serve  # noqa: PLC0415
 
@@ -104,6 +118,6 @@ def _fork(listener: socket.socket, watch: FileWatch) -> OwnedFd:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         mine.close()
-        wait_and_serve(me, listener, its.detach(), lambda: not select.select([watch], [], [], 0)[0])
+        wait_and_serve(me, listener, its, cgroups, lambda: not select.select([watch], [], [], 0)[0])
     finally:
         os._exit(1)
