@@ -16,7 +16,7 @@ from shim.errors import NotFound, ShimError
 from shim.runtime import command
 from shim.runtime.crun import CrunCommandLine, refuses_hierarchy
 from shim.runtime.driver import Driver
-from shim.runtime.runc import RuncCommandLine
+from shim.runtime.runc import Runc, RuncCommandLine
 from shim.runtime.runsc import Runsc, RunscCommandLine
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ async def driver_for(
     )
     if isinstance(line, CrunCommandLine):
         line = replace(line, hide_v2=refuses_hierarchy())
-    return Driver(kind or name, line, reaper, timeout=config.runtime_timeout)
+    known = kind_of_name(name) == "runc" and _is_program(binary)
+    return (Runc if known else Driver)(kind or name, line, reaper, timeout=config.runtime_timeout)
 
 
 def find_binary(name: str) -> str:
@@ -110,6 +111,15 @@ def kind_of_version(output: str) -> Kind | None:
 
 def _known(match: re.Match[str] | None) -> Kind | None:
     return next((kind for kind in _KINDS if match is not None and match[1] == kind), None)
+
+
+def _is_program(path: str) -> bool:
+    """Whether it is no script: that may do something of its own before it runs runc."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False
 
 
 async def _ask(reaper: Reaper, binary: str) -> Kind | None:

@@ -1,5 +1,7 @@
 """runc, and every other runtime that takes its arguments.
 
+Where it is runc for certain, start and delete are mostly done without running it; see ``runc_state``.
+
 runc leaves the cgroup that ``cgroupsPath`` names alone when it exists and no resources are given, but it cannot be told
 to leave cgroups alone altogether: ``cgroups="disabled"`` is refused.
 
@@ -8,16 +10,20 @@ Source: runc(8), runc-create(8), runc-exec(8), runc-checkpoint(8), runc-restore(
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shim.errors import InvalidArgument
+from shim.errors import DeadlineExceeded, InvalidArgument
 from shim.runtime.commandline import CommandLine, option
+from shim.runtime.driver import Driver
+from shim.runtime.runc_state import RuncState
 
 if TYPE_CHECKING:
+    from shim.runtime.command import StdioFds
     from shim.runtime.options import CheckpointOptions
 
-__all__ = ["RuncCommandLine", "criu_flags"]
+__all__ = ["Runc", "RuncCommandLine", "criu_flags"]
 
 
 def criu_flags(options: CheckpointOptions) -> list[str]:
@@ -93,3 +99,25 @@ class RuncCommandLine(CommandLine):
 
 def _empty_namespaces(options: CheckpointOptions) -> list[str]:
     return [word for name in options.empty_namespaces for word in ("--empty-ns", name)]
+
+
+class Runc(Driver):
+    """runc itself, no script around it and no other runtime with its arguments: its files mean what runc means by them."""
+
+    async def start(self, container_id: str, *, stdio_fds: StdioFds | None = None) -> None:
+        """As ``Driver.start``."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                if (state := RuncState.load(self.root, container_id)) and await state.start():
+                    return
+        except TimeoutError:
+            what = f"{self.kind} start {container_id}"
+            raise DeadlineExceeded(f"{what}: the init did not start within {self._timeout:g} s") from None
+        await super().start(container_id, stdio_fds=stdio_fds)
+
+    async def delete(self, container_id: str, *, force: bool = False) -> None:
+        """As ``Driver.delete``."""
+        ours = not force and self._line.cgroups != "systemd"
+        if ours and (state := RuncState.load(self.root, container_id)) and state.delete():
+            return
+        await super().delete(container_id, force=force)
