@@ -16,6 +16,8 @@ What the runscs of Debian 12 (2022) and of 2024 do that a caller must not run in
 * ``start`` that fails leaves the sandbox, in state created; only ``delete --force`` ends it. ``kill`` is refused then.
 * Signals above 31, and 0, are unknown to it.
 * ``delete`` and ``wait`` need the sandbox reaped: they look for its pid and take a zombie for alive.
+* ``delete`` refuses a container that was paused when its sandbox was killed, and ``delete --force`` panics over it, after it
+  has forgotten all of it.
 * ``--network=sandbox`` (the default) copies addresses and routes of the network namespace at ``start``, in which
   a loopback that is down is missing. On kernels since 6.8 it takes every network namespace for the host's and refuses
   (fixed in August 2024). A private namespace that nothing has configured is therefore run with ``--network=none``,
@@ -35,7 +37,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from shim.errors import AlreadyExists, InvalidArgument, Unimplemented, Unknown
+from shim.errors import AlreadyExists, InvalidArgument, NotFound, ShimError, Unimplemented, Unknown
 from shim.process import Exit
 from shim.runtime.commandline import CommandLine
 from shim.runtime.driver import Driver
@@ -200,6 +202,16 @@ class Runsc(Driver):
         """The process that ``exec`` returned ``pid`` for got the signal."""
         await self._run("kill", container_id, self._line.kill_process(container_id, pid, number))
 
+    async def delete(self, container_id: str, *, force: bool = False) -> None:
+        """As ``Driver.delete``; what counts is whether it is gone."""
+        try:
+            await super().delete(container_id, force=force)
+        except NotFound:
+            raise
+        except ShimError:
+            if await self._knows(container_id):
+                raise
+
     async def restore(
         self,
         container_id: str,
@@ -236,6 +248,15 @@ class Runsc(Driver):
         network = network_of(_config_of(bundle))
         self._networks[container_id] = network
         return replace(self._line, network=network)
+
+    async def _knows(self, container_id: str) -> bool:
+        try:
+            await self.state(container_id)
+        except NotFound:
+            return False
+        except ShimError:
+            pass
+        return True
 
     def _refuse_duplicate(self, container_id: str) -> None:
         # See the module's text. Between two creates at the same moment runsc's own lock decides.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from shim.errors import ShimError
 from shim.process import Exit
+from shim.process.holder import start_time
 from shim.task.init_process import InitProcess
 from shim.task.states import State
 
@@ -33,6 +34,7 @@ class MemberProcess(InitProcess):
     """As ``InitProcess``; ``pid`` is the sandbox's."""
 
     _waiting: asyncio.Task[None] | None = None
+    _sandbox_started = 0
 
     async def start(self) -> int:
         """The container's own program runs; returns the sandbox's pid.
@@ -78,6 +80,7 @@ class MemberProcess(InitProcess):
             console_socket=self.io.console_socket,
         )
         self.pid = bundle.read_pid("init")
+        self._sandbox_started = start_time(self.pid)
         if self.io.streams.terminal:
             await self.io.started()
 
@@ -95,6 +98,9 @@ class MemberProcess(InitProcess):
             return
 
     async def _runs(self) -> bool:
+        # gVisor takes what was paused when its sandbox was killed for paused for ever.
+        if start_time(self.pid) != self._sandbox_started:
+            return False
         try:
             return (await self._driver.state(self.id))["status"] in {"running", "paused"}
         except ShimError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 from support import bed
-from support.shims import raises
+from support.shims import Shim, ShimProcess, raises
 
+from shim.bootstrap.delete import delete_from_disk
 from shim.errors import FailedPrecondition, NotFound, ShimError
 
 pytestmark = pytest.mark.root
@@ -118,3 +121,29 @@ def test_with_the_sandbox_all_members_end(pod):
     assert started.wait() == 137
     started.delete()
     created.delete()
+
+
+def test_a_paused_pod_that_is_killed_can_be_deleted(pod):
+    member = pod.member()
+    member.start()
+    member.call("Pause")
+    pod.call("Pause")
+    os.kill(pod.pid, signal.SIGKILL)
+    assert pod.wait() == member.wait() == 137
+    pod.delete()
+    member.delete()
+
+
+def test_a_paused_pod_without_its_shim_can_be_deleted(leaks, state_root, bundle, tmp_path):
+    bed.need_runtime("runsc")
+    process = ShimProcess(state_root)
+    with Shim(process, bundle, tmp_path) as shim:
+        pod = shim.running(changes={"annotations": SANDBOX}, id="pod", runtime="runsc")
+        pod.call("Pause")
+        process.kill()
+    os.kill(pod.pid, signal.SIGKILL)
+    bed.until(lambda: not Path(f"/proc/{pod.pid}").exists(), "gVisor lives")
+    delete_from_disk(pod.bundle)
+    for path in state_root.rglob("*"):
+        if not path.is_dir():
+            path.unlink()
