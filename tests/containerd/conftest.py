@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,10 +20,10 @@ Daemon = TypeVar("Daemon", bound=Containerd)
 
 
 @contextmanager
-def _namespace_group(namespace: str) -> Iterator[None]:
-    """The cgroups that ctr's containers are in, made before anything counts cgroups: runtimes never remove them."""
+def _groups(name: str) -> Iterator[None]:
+    """The cgroups that containers are put in, made before anything counts cgroups: runtimes never remove them."""
     tops = [bed.CGROUP] if bed.has_cgroup2() else [p for p in bed.CGROUP.iterdir() if p.is_dir()]
-    made = [path for top in tops if not (path := top / namespace).exists()]
+    made = [path for top in tops if not (path := top / name).exists()]
     for path in made:
         path.mkdir(exist_ok=True)
     yield
@@ -37,7 +38,7 @@ def running(disk: Path, kind: type[Daemon]) -> Iterator[Daemon]:
     folder = Path(tempfile.mkdtemp(prefix="ocd-", dir="/run"))
     folder.chmod(0o711)  # as /run/containerd is: the root of a user namespace has to get to its files
     containerd = kind(folder, disk)
-    with _namespace_group(containerd.namespace):
+    with _groups(containerd.namespace):
         try:
             containerd.start()
             containerd.import_image()
@@ -92,3 +93,11 @@ def no_pods(kubernetes: KubernetesContainerd, leaks: None) -> Iterator[None]:
     kubernetes.remove_pods()
     assert left == {}
     bed.until(lambda: not kubernetes.shims(), "the shims have not ended")
+
+
+@pytest.fixture
+def pod_group(leaks: None) -> Iterator[str]:
+    """The cgroup of a pod, which a kubelet makes and removes."""
+    name = f"pod-{os.getpid()}"
+    with _groups(name):
+        yield f"/{name}"

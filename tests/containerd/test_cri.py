@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import signal
 
+import grpc
 import pytest
 from support import bed
 from support.cri import CRI, SANDBOXES, KubernetesContainerd
+from support.cri_streams import STDERR
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_pods")]
 
@@ -52,6 +54,101 @@ def test_a_pod_has_a_network_and_a_name_of_its_own(kubernetes: KubernetesContain
     assert address.startswith("10.97.0.")
     assert address in pod.exec(container, "ip", "addr")[0]
     assert pod.exec(container, "hostname")[0] == "netted\n"
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+def test_a_client_talks_to_a_command(kubernetes: KubernetesContainerd, handler: str) -> None:
+    pod = kubernetes.run_pod("commanded", handler)
+    container = pod.start("c", "sleep", "100")
+    with pod.converse(container, "sh", "-c", "read a; echo got $a; read b; echo $b >&2; exit 5") as streams:
+        streams.send(b"one\n")
+        streams.until(b"got one\n")
+        streams.send(b"two\n")
+        assert streams.exit_code() == 5
+        assert streams.received[STDERR] == b"two\n"
+    with pod.converse(container, "sh", tty=True) as streams:
+        streams.resize(33, 77)
+        streams.send(b"stty size; exit 0\n")
+        streams.until(b"33 77")
+        assert streams.exit_code() == 0
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+def test_a_client_is_attached(kubernetes: KubernetesContainerd, handler: str) -> None:
+    """stdin ends with the client where the container asks for it; its log has everything all the same."""
+    pod = kubernetes.run_pod("attached", handler)
+    container = pod.start("once", "sh", "-c", "cat; echo end; exit 6", stdin=True, stdin_once=True)
+    with pod.attach(container) as streams:
+        streams.send(b"to and fro\n")
+        streams.until(b"to and fro\n")
+    assert pod.wait(container) == 6
+    assert pod.log("once") == ["to and fro", "end"]
+    shell = pod.start("shell", "sh", stdin=True, tty=True)
+    for size in (b"33 77", b"44 88"):
+        with pod.attach(shell, tty=True) as streams:
+            streams.resize(*map(int, size.split()))
+            streams.send(b"stty size\n")
+            streams.until(size)
+    with pod.attach(shell, tty=True) as streams:
+        streams.send(b"exit 7\n")
+        streams.ended()
+    assert pod.wait(shell) == 7
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+def test_a_port_is_forwarded(kubernetes: KubernetesContainerd, handler: str) -> None:
+    pod = kubernetes.run_pod("forwarded", handler, host_network=False)
+    container = pod.start("c", "sh", "-c", "echo the page > /index.html; httpd -f -p 8080 & sleep 100")
+
+    def page() -> bytes:
+        with pod.forward(8080) as channels:
+            channels.send(b"GET / HTTP/1.0\r\n\r\n")
+            return channels.ended().received[0]
+
+    bed.until(lambda: b"the page\n" in page(), "the server does not answer")
+    assert pod.container(container).state == CRI.CONTAINER_RUNNING
+    with pod.forward(8081) as channels:
+        assert b"8081" in channels.ended().received[1]
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+def test_a_command_that_takes_too_long_is_killed(kubernetes: KubernetesContainerd, handler: str) -> None:
+    pod = kubernetes.run_pod("slow", handler)
+    container = pod.start("c", "sleep", "100")
+    with pytest.raises(grpc.RpcError) as caught:
+        pod.exec(container, "sleep", "1234", timeout_s=1)
+    assert caught.value.code() in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNKNOWN}
+    assert "deadline exceeded" in caught.value.details()
+    assert "sleep 1234" not in pod.exec(container, "ps")[0]
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+def test_a_pod_tells_what_it_uses(kubernetes: KubernetesContainerd, handler: str, pod_group: str) -> None:
+    pod = kubernetes.run_pod("measured", handler, host_network=False, cgroup_parent=pod_group)
+    containers = {pod.start(name, "sleep", "100") for name in ("first", "second")}
+    one = pod.all_stats()
+    assert one.attributes.id == pod.id
+    (of_all,) = kubernetes.call("ListPodSandboxStats", CRI.Nothing()).stats
+    assert of_all.attributes.id == pod.id
+    for stats in (one, of_all):
+        assert stats.linux.memory.usage_bytes.value > 0
+        assert stats.linux.cpu.usage_core_nano_seconds.value > 0
+        assert stats.linux.process.process_count.value > 0
+        assert stats.linux.network.default_interface.name == "eth0"
+        assert {container.attributes.id for container in stats.linux.containers} == containers
+    listed = kubernetes.call("ListContainerStats", CRI.Nothing()).stats
+    assert {stats.attributes.id for stats in listed} == containers
+    assert all(stats.memory.usage_bytes.value > 0 for stats in listed)
     pod.stop()
     pod.remove()
 

@@ -8,15 +8,16 @@ imported.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import grpc
 from support import bed, images
 from support.containerd import RUNTIME, Containerd
+from support.cri_streams import Channels, opened
 
 __all__ = ["CRI", "SANDBOXES", "KubernetesContainerd", "Pod"]
 
@@ -25,18 +26,8 @@ _PLUGINS = Path("/usr/lib/cni")
 _CALL_S = 60.0
 
 
-def _has_sandboxes() -> bool:
-    """Whether containerd is there and knows sandboxes that a shim makes, as it does from 2.0 on."""
-    if shutil.which("containerd") is None:
-        return False
-    version = subprocess.run(
-        ["containerd", "--version"], stdout=subprocess.PIPE, check=True, text=True
-    ).stdout
-    return int(version.split()[2].lstrip("v").partition(".")[0]) >= 2
-
-
 _SANDBOXED, _STREAMED = "sandboxed", "streamed"
-SANDBOXES = [_SANDBOXED, _STREAMED] if _has_sandboxes() else []
+SANDBOXES = [_SANDBOXED, _STREAMED] if bed.has_containerd2() else []
 """The runtime handlers of pods without a pause image, where containerd knows of such; of the second, stdio goes over ttrpc."""
 
 # 1.6 takes the default class of a kernel without hugetlb or AppArmor for an error.
@@ -170,7 +161,9 @@ class KubernetesContainerd(Containerd):
 class Pod:
     """One pod and what is done with it.
 
-    ``host_network``: that of the daemon, the default where it works; ``shared_pids``: one pid namespace for all.
+    ``host_network``: that of the daemon, the default where it works; ``shared_pids``: one pid namespace for all;
+    ``cgroup_parent``: a cgroup that whoever asks has made, as a kubelet does; ``ids``: the first of 65,536 ids on this host
+    that are those of a user namespace, 0 for none.
     """
 
     def __init__(
@@ -181,6 +174,8 @@ class Pod:
         *,
         host_network: bool | None = None,
         shared_pids: bool = False,
+        cgroup_parent: str = "",
+        ids: int = 0,
     ) -> None:
         self._daemon = daemon
         if host_network is None:
@@ -190,36 +185,42 @@ class Pod:
         self._namespaces = CRI.NamespaceOption(
             network=CRI.NODE if host_network else CRI.POD, pid=CRI.POD if shared_pids else CRI.CONTAINER
         )
+        if ids:
+            maps = [CRI.IDMapping(host_id=ids, container_id=0, length=65536)]
+            self._namespaces.userns_options.CopyFrom(CRI.UserNamespace(mode=CRI.POD, uids=maps, gids=maps))
         self.config = CRI.PodSandboxConfig(
             metadata=CRI.PodSandboxMetadata(name=name, uid=f"uid-{name}", namespace="test"),
             hostname="" if host_network else name,
             log_directory=str(self.logs),
             linux=CRI.LinuxPodSandboxConfig(
-                security_context=CRI.LinuxSandboxSecurityContext(namespace_options=self._namespaces)
+                cgroup_parent=cgroup_parent,
+                security_context=CRI.LinuxSandboxSecurityContext(namespace_options=self._namespaces),
             ),
         )
         request = CRI.RunPodSandboxRequest(config=self.config, runtime_handler=handler)
         self.id = daemon.call("RunPodSandbox", request).pod_sandbox_id
 
-    def create(self, name: str, *command: str) -> str:
-        """The id of a new container, which is not started."""
+    def create(self, name: str, *command: str, limits: Any = None, **fields: bool) -> str:
+        """The id of a new container, which is not started; ``fields`` are stdin, stdin_once and tty of its config."""
         config = CRI.ContainerConfig(
             metadata=CRI.ContainerMetadata(name=name),
             image=CRI.ImageSpec(image=images.BUSYBOX),
             command=command,
             log_path=f"{name}.log",
             linux=CRI.LinuxContainerConfig(
-                security_context=CRI.LinuxContainerSecurityContext(namespace_options=self._namespaces)
+                resources=limits,
+                security_context=CRI.LinuxContainerSecurityContext(namespace_options=self._namespaces),
             ),
+            **fields,
         )
         request = CRI.CreateContainerRequest(
             pod_sandbox_id=self.id, config=config, sandbox_config=self.config
         )
         return self._daemon.call("CreateContainer", request).container_id
 
-    def start(self, name: str, *command: str) -> str:
-        """The id of a new container, which runs."""
-        container = self.create(name, *command)
+    def start(self, name: str, *command: str, **options: Any) -> str:
+        """The id of a new container, which runs; ``options`` are those of ``create``."""
+        container = self.create(name, *command, **options)
         self._daemon.call("StartContainer", CRI.ContainerRequest(container_id=container))
         return container
 
@@ -234,14 +235,44 @@ class Pod:
         )
         return self.container(container).exit_code
 
-    def exec(self, container: str, *command: str) -> tuple[str, str, int]:
-        """stdout, stderr and exit code of a command in a container."""
-        done = self._daemon.call("ExecSync", CRI.ExecSyncRequest(container_id=container, cmd=command))
+    def exec(self, container: str, *command: str, timeout_s: int = 0) -> tuple[str, str, int]:
+        """stdout, stderr and exit code of a command in a container; raises grpc.RpcError when it takes longer."""
+        request = CRI.ExecSyncRequest(container_id=container, cmd=command, timeout=timeout_s)
+        done = self._daemon.call("ExecSync", request)
         return done.stdout.decode(), done.stderr.decode(), done.exit_code
+
+    def converse(self, container: str, *command: str, tty: bool = False) -> AbstractContextManager[Channels]:
+        """A command in a container, and its streams."""
+        request = CRI.ExecRequest(
+            container_id=container, cmd=command, tty=tty, stdin=True, stdout=True, stderr=not tty
+        )
+        return self._channels("Exec", request)
+
+    def attach(self, container: str, *, tty: bool = False) -> AbstractContextManager[Channels]:
+        """The streams of a container."""
+        request = CRI.AttachRequest(container_id=container, stdin=True, tty=tty, stdout=True, stderr=not tty)
+        return self._channels("Attach", request)
+
+    def forward(self, port: int) -> AbstractContextManager[Channels]:
+        """A connection to a port of the pod: channel 0 has its data, channel 1 what went wrong."""
+        request = CRI.PortForwardRequest(pod_sandbox_id=self.id, port=[port])
+        return self._channels("PortForward", request, f"?port={port}")
+
+    def _channels(self, method: str, request: Any, query: str = "") -> AbstractContextManager[Channels]:
+        return opened(self._daemon.call(method, request).url + query, self._daemon.network)
+
+    def update(self, container: str, limits: Any) -> None:
+        """Those limits hold."""
+        request = CRI.UpdateContainerResourcesRequest(container_id=container, linux=limits)
+        self._daemon.call("UpdateContainerResources", request)
 
     def stats(self, container: str) -> Any:
         """What a container uses."""
         return self._daemon.call("ContainerStats", CRI.ContainerRequest(container_id=container)).stats
+
+    def all_stats(self) -> Any:
+        """What the pod uses, and each of its containers."""
+        return self._daemon.call("PodSandboxStats", CRI.PodSandboxRequest(pod_sandbox_id=self.id)).stats
 
     def log(self, name: str) -> list[str]:
         """The lines of a container's log, without times and tags."""
