@@ -183,7 +183,8 @@ class InitProcess(TaskProcess):
         if not self.restores and self.state is State.CREATED:
             await self._delete_unstarted()
         elif not self.restores:
-            await self._delete_in_runtime(force=False)
+            # It has ended. What gVisor takes for paused instead was so when its sandbox was killed.
+            await self._delete_in_runtime(force=self._driver.waits_by_command)
         if self.exit is not None:
             await self.io.drain()
         await self.io.close()
