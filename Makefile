@@ -25,6 +25,7 @@ TEST_PACKAGES := $(PACKAGES) crun runsc e2fsprogs iproute2 procps tmux mmdebstra
 ifeq ($(shell command -v containerd),)
 TEST_PACKAGES += containerd
 endif
+BENCH_PACKAGES := $(TEST_PACKAGES) conmon
 LINT_PACKAGES := $(PACKAGES) shellcheck
 
 hash = $(shell cat $(1) | sha256sum | cut -c1-12)
@@ -34,7 +35,7 @@ EXTENSION := .make/extension-$(call hash,pyproject.toml setup.py native/*.h nati
 
 SCRIPTS := .ci/run bundles/build-rootfs tests/run tests/bed/build-root tests/bed/enter tests/bed/guest
 
-.PHONY: help demo test test-host test-root test-guest lint bench proto clean packages test-packages lint-packages bed
+.PHONY: help demo test test-host test-root test-guest lint bench bench-check proto clean packages test-packages lint-packages bench-packages bed
 
 help: ## says what there is (this)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -61,9 +62,15 @@ lint: lint-packages $(DEV) $(EXTENSION) ## style, types and shell scripts
 	@.venv/bin/mypy
 	@shellcheck --severity=warning $(SCRIPTS)
 
-bench: packages $(DEV) $(EXTENSION) bundles/rootfs ## measures, and prints what was measured
-	@.venv/bin/pytest -q -p pytest_benchmark.plugin --override-ini python_files='bench_*.py' --timeout 0 \
-	    --benchmark-sort name --benchmark-columns median,iqr,min,max,rounds $(if $(ARGS),benchmarks $(ARGS),benchmarks)
+bench: bench-packages $(DEV) $(EXTENSION) bundles/rootfs bed ## measures beside containerd's shims and conmon; ARGS="-k word" a part, ARGS=--full longer
+	@status=0; \
+	.venv/bin/pytest -q -p pytest_benchmark.plugin --override-ini python_files='bench_*.py' --timeout 0 \
+	    --benchmark-sort name --benchmark-columns median,iqr,min,max,rounds benchmarks $(ARGS) || status=$$?; \
+	PYTHONPATH=benchmarks .venv/bin/python -m harness.report; \
+	exit $$status
+
+bench-check: $(DEV) ## tells which of the budgets hold in the latest results
+	@PYTHONPATH=benchmarks .venv/bin/python -m harness.report check
 
 proto: $(DEV) ## makes shim/proto/*_pb2.py and .pyi out of the .proto files
 	@echo "-- generating shim/proto"
@@ -91,6 +98,9 @@ packages:
 
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+
+bench-packages:
+	$(call install,$(BENCH_PACKAGES))
 
 lint-packages:
 	$(call install,$(LINT_PACKAGES))

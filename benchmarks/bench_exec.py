@@ -27,7 +27,7 @@ def running(workshop):
 def test_exec(compare, running):
     """From the request to start it to the answer of Wait."""
     execs = {name: container.exec for name, container in running.items()}
-    compare("exec, start to exit", lambda: interleave(execs, 25, batch=4))
+    compare("exec", lambda: interleave(execs, 25, batch=4))
 
 
 def test_storm(compare, record, running, full):
@@ -48,7 +48,7 @@ def test_storm(compare, record, running, full):
     def collect():
         seconds = 60 if full else 5
         cpu = interleave({name: storm(name) for name in running}, seconds * PER_S // SLICE, warmup=0)
-        record("CPU of the shim for an exec, 10 per second", cpu)
+        record("CPU of an exec", cpu)
         return times
 
     compare("exec, 10 per second", collect)

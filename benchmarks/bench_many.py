@@ -31,4 +31,4 @@ def at_once(peer, workshop, count):
 @pytest.mark.parametrize(("count", "rounds"), [(50, 3), (200, 1)])
 def test_many_at_once(compare, workshop, full, count, rounds):
     crowds = {name: at_once(peer, workshop, count) for name, peer in peers.shims().items()}
-    compare(f"{count} containers at once", lambda: interleave(crowds, 3 if full else rounds, warmup=0))
+    compare(f"{count} at once", lambda: interleave(crowds, 3 if full else rounds, warmup=0))

@@ -39,7 +39,7 @@ def test_memory_of_a_shim(record, shims_of, workshop):
     samples = {name: [float(private_bytes(shim.pid)) for shim in shims] for name, shims in owners.items()}
     if peers.conmon():
         samples[peers.CONMON] = memory_of_conmons(workshop)
-    record("memory of a shim with one container", samples, "B")
+    record("memory", samples, "B")
 
 
 def memory_of_conmons(workshop):
@@ -56,7 +56,7 @@ def memory_of_conmons(workshop):
 def test_memory_of_a_further_container(record, workshop):
     """In a shim that a pod's containers share."""
     record(
-        "memory of a further container in a shared shim",
+        "memory of a further container",
         {name: [further(peer, workshop)] for name, peer in peers.shims().items()},
         "B",
     )
@@ -92,4 +92,4 @@ def test_growth_by_execs(record, shims_of, full):
         for _ in range(count):
             container.exec()
         samples[name] = [float(private_bytes(shim.pid) - before)]
-    record(f"memory that {count:,} execs leave", samples, "B")
+    record("memory that execs leave", samples, "B")

@@ -122,10 +122,10 @@ def test_fifo(compare, record, workshop):
 
     def collect():
         samples = interleave(taken.actions(both(to_fifo, workshop, GIB)), ROUNDS, warmup=0)
-        record("CPU of the shim for 1 GiB of output", taken.cpu)
+        record("CPU of output by FIFO", taken.cpu)
         return samples
 
-    compare("1 GiB of output, by a FIFO", collect)
+    compare("output by FIFO", collect)
 
 
 def test_terminal(compare, record, workshop):
@@ -134,10 +134,10 @@ def test_terminal(compare, record, workshop):
     def collect():
         copies = both(to_fifo, workshop, 64 * MIB, terminal=True)
         samples = interleave(taken.actions(copies), ROUNDS, warmup=0)
-        record("CPU of the shim for 1 GiB by a terminal", taken.cpu)
+        record("CPU of output by terminal", taken.cpu)
         return samples
 
-    compare("1 GiB of output, by a terminal", collect)
+    compare("output by terminal", collect)
 
 
 @pytest.mark.beside(*peers.with_conmon())
@@ -147,7 +147,7 @@ def test_file(compare, workshop):
         copies |= {name: to_log(workshop, 256 * MIB) for name in peers.with_conmon()}
         return interleave(Taken().actions(copies), ROUNDS, warmup=0)
 
-    compare("1 GiB of output, into a file", collect)
+    compare("output into a file", collect)
 
 
 def first_byte(peer, workshop):
@@ -170,4 +170,4 @@ def first_byte(peer, workshop):
 
 def test_first_byte(compare, workshop):
     """From the execution of the shim's program, by create and start, to the first byte of the container's output."""
-    compare("start to the first byte of output", lambda: interleave(both(first_byte, workshop), 20))
+    compare("start to the first byte", lambda: interleave(both(first_byte, workshop), 20))

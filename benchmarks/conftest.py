@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness import peers, table
-from harness.results import Results
+from harness.results import PATH, Results
 from harness.workshop import Workshop
 
 Collect = Callable[[], dict[str, list[float]]]
@@ -71,7 +71,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} and not stash[_partial]:
         results = stash[_results]
         results.add("C in native/", "lines", {peers.OURS: [float(c_lines())]})
-        results.save()
+        results.save(PATH)
 
 
 def c_lines() -> int:

@@ -52,7 +52,7 @@ def _shim(program: str) -> Peer | None:
         text = subprocess.run([program, "-v"], stdout=subprocess.PIPE, check=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None  # not there, or not for this host's libc
-    version = re.search(r"Version:\s*(\S+)", text)[1].removesuffix("+unknown")
+    version = _number(text, r"Version:\s*")
     ours = program.endswith("containerd-shim-ocishim-v2")
     return Peer(OURS if ours else f"containerd {'.'.join(version.split('.')[:2])}", program, version)
 
@@ -83,4 +83,9 @@ def versions() -> dict[str, str]:
 
 def _version(program: str) -> str:
     text = subprocess.run([program, "--version"], stdout=subprocess.PIPE, check=True, text=True).stdout
-    return re.search(r"version (\S+)", text)[1]
+    return _number(text, "version ")
+
+
+def _number(text: str, before: str) -> str:
+    """The version, without what a distribution adds to it."""
+    return re.search(before + r"([\w.-]+)", text)[1]

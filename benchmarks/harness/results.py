@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from harness.measures import MEASURES
+from harness.peers import OURS
 from harness.rounds import quartiles
 
 if TYPE_CHECKING:
@@ -67,19 +69,26 @@ class Results:
         return cls(datetime.now(UTC).date().isoformat(), machine(), versions, full)
 
     def add(self, name: str, unit: str, samples: Mapping[str, list[float]]) -> None:
+        """Raises KeyError for a name that measures.py does not explain."""
+        if name not in MEASURES:
+            raise KeyError(name)
         values = {peer: Value.of(taken) for peer, taken in samples.items() if taken}
         self.measures[name] = Measure(name, unit, values)
 
-    def save(self, path: Path = PATH) -> None:
+    def shown(self) -> list[Measure]:
+        """What was measured, in the order in which people read it."""
+        return [self.measures[name] for name in MEASURES if name in self.measures]
+
+    def save(self, path: Path) -> None:
         body = {"format": FORMAT} | asdict(self)
         for name, measure in body["measures"].items():
             del measure["name"]
             measure["ratio"] = _ratios(self.measures[name])
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(body, indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path = PATH) -> Self:
+    def load(cls, path: Path) -> Self:
         """Raises ValueError when the file is of another format."""
         body = json.loads(path.read_text())
         if body.pop("format", None) != FORMAT:
@@ -95,8 +104,7 @@ def _measure(name: str, found: dict) -> Measure:
 
 def _ratios(measure: Measure) -> dict[str, float]:
     """Of our own value to each other's, for people who read the file."""
-    ours = next(iter(measure.values))
-    found = {peer: measure.ratio(ours, peer) for peer in measure.values if peer != ours}
+    found = {peer: measure.ratio(OURS, peer) for peer in measure.values if peer != OURS}
     return {peer: float(f"{ratio:.3g}") for peer, ratio in found.items() if ratio is not None}
 
 
@@ -125,3 +133,8 @@ def show(number: float, unit: str) -> str:
     scale, name = next((pair for pair in _SCALES[unit] if abs(number) >= pair[0]), _SCALES[unit][-1])
     scaled = number / scale
     return f"{scaled:,.0f} {name}" if abs(scaled) >= 100 or unit == "lines" else f"{scaled:.3g} {name}"
+
+
+def factor(ratio: float) -> str:
+    """As `0.85 ×`, with two digits."""
+    return f"{ratio:.2g} ×" if ratio < 10 else f"{ratio:.0f} ×"

@@ -1,0 +1,58 @@
+"""What becomes of the results of the latest whole run.
+
+python -m harness.report          makes the picture, and the table in README.md
+python -m harness.report check    tells which of DESIGN.md's budgets hold; exit status 0 whatever they do
+"""
+
+from __future__ import annotations
+
+import sys
+
+from harness import picture, results, table
+from harness.budgets import verdicts
+from harness.peers import TOP
+from harness.results import Results
+
+BEGIN, END = "<!-- made by `make bench` -->", "<!-- up to here -->"
+PICTURE = results.PATH.with_name("picture.svg")
+README = TOP / "README.md"
+
+
+def main(words: list[str]) -> None:
+    if not results.PATH.exists():
+        print("nothing has been measured yet: `make bench`")
+        return
+    latest = Results.load(results.PATH)
+    if words == ["check"]:
+        print(f"measured on {latest.date}")
+        print(*table.verdict_lines(verdicts(latest)), sep="\n")
+        return
+    PICTURE.write_text(picture.picture(latest))
+    README.write_text(with_section(README.read_text(), section(latest)))
+
+
+def section(latest: Results) -> str:
+    machine = ", ".join(latest.machine[key] for key in ("cpus", "memory", "kernel"))
+    return "\n".join(
+        [
+            f"![bars of what is measured]({PICTURE.relative_to(TOP)})",
+            "",
+            f"Measured on {latest.date}: {machine}, cgroup {latest.machine['cgroups']}, runc {latest.versions['runc']}, Python",
+            f"{latest.versions['Python']}. Medians; less is better. In brackets: ocishim's part of what the other needs.",
+            "",
+            table.markdown(latest),
+        ]
+    )
+
+
+def with_section(text: str, section: str) -> str:
+    """`text` with this between the markers; raises ValueError when they are not there."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"no {BEGIN} and {END} in the text")
+    return f"{before}{BEGIN}\n{section}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
