@@ -84,10 +84,14 @@ class Child:
             ProcessLookupError: it has ended.
             OSError: the kernel refused, for example for an invalid number (EINVAL).
         """
-        if self.exit is not None or self._pidfd is None or self._pidfd.closed:
+        if self.exit is not None or (self._pidfd is not None and self._pidfd.closed):
             raise ProcessLookupError(errno.ESRCH, "process already finished")
         try:
-            pidfd_send_signal(self._pidfd.fileno(), number)
+            if self._pidfd is None:
+                # No descriptor was left for it. It is not reaped, by nobody but us, so the pid is still its own.
+                os.kill(self.pid, number)
+            else:
+                pidfd_send_signal(self._pidfd.fileno(), number)
         except OverflowError:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
 

@@ -18,6 +18,7 @@ Man pages: waitid(2), prctl(2) PR_SET_CHILD_SUBREAPER, pidfd_open(2).
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -143,7 +144,7 @@ class Reaper:
             return known
         if known is None and _is_child(pid):
             # A zombie until the sweep, which cannot run in between, so the pid is still that process.
-            child = self._children[pid] = Child(pid, pidfd_open(pid))
+            child = self._children[pid] = Child(pid, _pidfd_of(pid))
             return child
         if (ended := unclaimed.get(pid)) is None:
             raise NotFound(
@@ -196,6 +197,16 @@ def _is_child(pid: int) -> bool:
     except (OSError, OverflowError):  # ECHILD; EINVAL and the overflow for what can be no pid
         return False
     return True
+
+
+def _pidfd_of(pid: int) -> OwnedFd | None:
+    # Out of descriptors is no reason to lose sight of a process that is there.
+    try:
+        return pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise
+        return None
 
 
 def _expect_many_signals() -> None:

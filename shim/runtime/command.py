@@ -88,19 +88,43 @@ async def run(
         ShimError: it could not be started.
     """
     _log.debug("%s: %s", name, argv)
+    try:
+        if fds is not None:
+            return await _run_on(reaper, argv, name, timeout, fds)
+        return await _run_captured(reaper, argv, name, timeout, stdin)
+    except OSError as error:
+        raise from_os_error(error, f"{name}: cannot run {argv[0]}") from error
+
+
+async def _run_on(
+    reaper: Reaper,
+    argv: Sequence[str],
+    name: str,
+    limit_s: float | None,
+    fds: StdioFds,
+) -> Result:
+    with memfd_create("runtime-log") as log:
+        child = _spawn(reaper, argv, (*fds, log.fileno()))
+        ended = await _end_of(child, name, limit_s)
+        return Result(ended, b"", b"", _errors(log, name))
+
+
+async def _run_captured(
+    reaper: Reaper,
+    argv: Sequence[str],
+    name: str,
+    limit_s: float | None,
+    stdin: bytes,
+) -> Result:
     with ExitStack() as stack:
         log = stack.enter_context(memfd_create("runtime-log"))
-        if fds is not None:
-            child = _spawn(reaper, argv, name, (*fds, log.fileno()))
-            ended = await _end_of(child, name, timeout)
-            return Result(ended, b"", b"", _errors(log, name))
         source = stack.enter_context(memfd_create("runtime-stdin", stdin))
         stdout = stack.enter_context(Capture(head=_STDOUT_BYTES))
         stderr = stack.enter_context(Capture(head=_STDERR_BYTES, tail=_STDERR_BYTES))
-        child = _spawn(reaper, argv, name, [f.fileno() for f in (source, stdout.sink, stderr.sink, log)])
+        child = _spawn(reaper, argv, [f.fileno() for f in (source, stdout.sink, stderr.sink, log)])
         stdout.sink.close()
         stderr.sink.close()
-        ended = await _end_of(child, name, timeout)
+        ended = await _end_of(child, name, limit_s)
         return Result(ended, stdout.finish(), stderr.finish(), _errors(log, name))
 
 
@@ -109,11 +133,8 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in outer.items() if key != "NOTIFY_SOCKET"}
 
 
-def _spawn(reaper: Reaper, argv: Sequence[str], name: str, fds: Sequence[int]) -> Child:
-    try:
-        return reaper.spawn(argv, fds=fds, env=environment(os.environ), pdeathsig=signal.SIGKILL, setsid=True)
-    except OSError as error:
-        raise from_os_error(error, f"{name}: cannot run {argv[0]}") from error
+def _spawn(reaper: Reaper, argv: Sequence[str], fds: Sequence[int]) -> Child:
+    return reaper.spawn(argv, fds=fds, env=environment(os.environ), pdeathsig=signal.SIGKILL, setsid=True)
 
 
 async def _end_of(child: Child, name: str, timeout: float | None) -> Exit:  # noqa: ASYNC109  # as in run

@@ -98,6 +98,11 @@ class Container:
             await self.init.discard()
             raise
 
+    async def forget(self) -> None:
+        """Nothing is known of it on disk, unless the runtime could not unmake it: then whoever deletes it there needs it."""
+        if not self.init.left_behind:
+            await forget(self.bundle)
+
     @property
     def pid(self) -> int:
         """The init's pid on the host."""

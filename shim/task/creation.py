@@ -20,7 +20,7 @@ from shim.task.bundle import Bundle, limits_of
 from shim.task.checkpoint import check_image
 from shim.task.container import Container
 from shim.task.control_group import ControlGroup
-from shim.task.remains import forget, remember
+from shim.task.remains import remember
 
 if TYPE_CHECKING:
     from shim.config import Config
@@ -59,12 +59,12 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
         for_runtime = group.rewrite(spec.raw)
         if for_runtime != given.raw:
             bundle.save_spec(for_runtime)
+        container = Container(shop, request, spec, driver, group)
         await bundle.forget_exit()
-        undo.push_async_callback(forget, bundle)
+        undo.push_async_callback(container.forget)
         await remember(bundle, request.id, shop.namespace, request.config, group.path)
         undo.push_async_callback(group.remove)
         group.create(spec.resources)
-        container = Container(shop, request, spec, driver, group)
         await container.create()
         undo.pop_all()
     shop.publish(_told(request, container.pid))

@@ -7,6 +7,7 @@ gVisor the host sees the sandbox only, which exits as the init inside it does.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from contextlib import suppress
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InitProcess"]
 
+_log = logging.getLogger(__name__)
+
 _NOT_RESTORED = 255
 # How long a process may take to disappear after SIGKILL; longer when it sits in an uninterruptible system call.
 _KILLED_S = 10.0
@@ -51,6 +54,8 @@ class InitProcess(TaskProcess):
         self._ended = ended
         self._restore_from = restore_from
         self._discarded = False
+        self.left_behind = False
+        """Whether a create has failed, and the runtime then could not forget what it had made of it."""
 
     @property
     def restores(self) -> bool:
@@ -225,8 +230,14 @@ class InitProcess(TaskProcess):
                 self.child.send_signal(signal.SIGKILL)
 
     async def _uncreate(self) -> None:
-        with suppress(ShimError):
-            await self._driver.delete(self.id, force=True)
+        try:
+            with suppress(NotFound):
+                await self._driver.delete(self.id, force=True)
+        except ShimError as error:
+            self.left_behind = True
+            _log.warning(
+                "%s: what a failed create left is for a delete to clear away: %s", self.machine.what, error
+            )
         if self.child is not None:
             await _end_of(self.child)
             self.child.close()

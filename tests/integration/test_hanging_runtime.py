@@ -7,9 +7,11 @@ runcs, so that it does not ask.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,14 +236,19 @@ def test_a_create_is_killed(shim, fake, script):
 
 
 def test_a_create_is_killed_and_so_is_what_clears_away(shim, fake, lender):
-    """The init ends all the same; what the runtime wrote down stays, since nobody else can read it."""
+    """The init ends all the same; what the runtime wrote down is for a delete from disk, as containerd asks for one then."""
     runtime = fake("create", f'{fake.real} "$@"; {HANG} ;; delete) {HANG}')
     with raises(DeadlineExceeded, "create slow"):
         begin_create(shim, runtime, runtime_timeout=TIMEOUT_S).result()
     root = lender.root / "runtime" / "runc" / "tests"
-    state = subprocess.run([fake.real, "--root", root, "state", "slow"], capture_output=True, check=True)
-    assert b'"status": "stopped"' in state.stdout
-    subprocess.run([fake.real, "--root", root, "delete", "slow"], check=True)
+    state = json.loads(
+        subprocess.run([fake.real, "--root", root, "state", "slow"], capture_output=True, check=True).stdout
+    )
+    assert state["status"] == "stopped"
+    fake("nothing", "true")
+    program = "import sys; from shim.bootstrap.delete import delete_from_disk; delete_from_disk(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, state["bundle"]], check=True, cwd=bed.CHECKOUT)
+    assert not (root / "slow").exists()
 
 
 def test_a_start_is_killed(shim, fake):

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ import pytest
 from support.coroutines import has_children, until
 
 from shim.errors import NotFound
-from shim.linux.fd import pipe
+from shim.linux.fd import OwnedFd, pipe
 from shim.process import Exit, Reaper
 from shim.process.reaper import which
 
@@ -134,6 +135,22 @@ async def test_an_orphan_that_ended_and_was_not_reaped_yet(reaper):
         child = window.adopt(pid)
         assert child.exit is None
         assert (await child.wait()).status == 21
+
+
+async def test_an_orphan_is_adopted_without_a_descriptor(reaper, monkeypatch):
+    """It is a child of ours, and nobody else reaps it: it can be signalled and waited for all the same."""
+
+    def refuse(_: int) -> OwnedFd:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("shim.process.reaper.pidfd_open", refuse)
+    with reaper.window() as window:
+        child = window.adopt(await orphan(reaper, "sleep 1000"))
+    child.send_signal(0)
+    child.send_signal(signal.SIGTERM)
+    assert (await child.wait()).signal == signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        child.send_signal(0)
 
 
 @pytest.mark.parametrize("pid", [0, -1, 1, 1 << 31, 1 << 80])
