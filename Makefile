@@ -11,8 +11,8 @@ PYTHON ?= python3
 ARGS ?=
 export ARGS
 
-# To run bundles; and a C compiler and headers for the extension and for python-prctl.
-PACKAGES := runc busybox-static gcc libc6-dev libcap-dev
+# To run bundles; and a C compiler and headers for the extension and for python-prctl, and a small libc for the launcher.
+PACKAGES := runc busybox-static gcc libc6-dev libcap-dev musl-tools
 # Debian's own Python comes in parts; another one, first on PATH, is taken as it is.
 ifneq ($(filter-out /usr/bin/% /bin/%,$(shell command -v $(PYTHON))),$(shell command -v $(PYTHON)))
 PACKAGES += $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv $(notdir $(PYTHON))-dev

@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from setuptools import setup  # first: distutils is its own from then on
@@ -14,13 +15,22 @@ class BuildLauncher(build_scripts):
     """A script that is compiled; data_files would do, but editable installations leave those out."""
 
     def run(self) -> None:
-        """Static where there is a libc for that: its start takes a tenth of a millisecond less."""
+        """With musl if that is there, else static, else as it comes: what starts in 0.1 ms takes 0.6 with glibc in a guest."""
         Path(self.build_dir).mkdir(parents=True, exist_ok=True)
-        target = f"{self.build_dir}/containerd-shim-ocishim-v2"
-        compiler = [*shlex.split(os.environ.get("CC", "cc")), "-std=gnu11", "-Os", "-s"]
-        command = [*compiler, "-o", target, *self.scripts]
-        if subprocess.run([*command, "-static"], stderr=subprocess.DEVNULL, check=False).returncode:  # noqa: S603 - the compiler
-            subprocess.run(command, check=True)  # noqa: S603
+        rest = [
+            "-std=gnu11",
+            "-Os",
+            "-s",
+            "-o",
+            f"{self.build_dir}/containerd-shim-ocishim-v2",
+            *self.scripts,
+        ]
+        compiler = [*shlex.split(os.environ.get("CC", "cc")), *rest]
+        for command in (["musl-gcc", "-static", *rest], [*compiler, "-static"]):
+            with suppress(FileNotFoundError):
+                if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0:  # noqa: S603
+                    return
+        subprocess.run(compiler, check=True)  # noqa: S603 - the compiler
 
 
 setup(

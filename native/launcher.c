@@ -1,18 +1,16 @@
-/* The program that containerd executes for each container: has a process with a warm interpreter, the template's fork, do
+/* The program that containerd executes for each container: has a fork of the template, a process with a warm interpreter, do
  * what the command line says, and exits as that does.
  *
  * Arguments, environment and, by SCM_RIGHTS, working directory and standard streams go to the template in one message. A
  * byte comes back when the request is taken, another with the exit status. Until it is taken nothing has been done, and on
  * any trouble the interpreter does it instead: slower, with the same result. Afterwards it is never done again.
- *
  * When nobody listens a template is started for the next time. Its address is a hash of what must be the same for all
- * whom it serves: mount namespace, this very installation, the variables that Python reads at its start.
+ * whom it serves: mount namespace, this very installation, the variables that Python and the loader read at their start.
  *
  * OCISHIM_TEMPLATE: "off" never asks a template, "only" never an interpreter (status 75), "/..." is where templates listen.
+ * Linked with musl where that is: glibc asks the processor for its features first, which takes half a millisecond in a guest.
  *
- * Static, so that its own start costs as little as can be.
- *
- * Man pages: unix(7), cmsg(3), proc_pid_exe(5), namespaces(7). */
+ * Man pages: unix(7), cmsg(3), execve(2), proc_pid_exe(5), namespaces(7). */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,26 +21,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ME "containerd-shim-ocishim-v2"
+#define INTERPRETER "ocishim-containerd"
 #define TAKEN 'T'
-#define TAKEN_WITHIN_S 3
-#define NOT_AVAILABLE 75 /* EX_TEMPFAIL of sysexits.h */
-#define NFDS 4
 
-extern char **environ;
-
-static char program[PATH_MAX]; /* the interpreter's, beside this one */
+static const struct timeval taken_within = { .tv_sec = 3 }, forever;
+static char program[PATH_MAX + sizeof(INTERPRETER)]; /* the interpreter's, beside this one */
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+static int find_program(void)
+{
+    if (readlink("/proc/self/exe", program, PATH_MAX - 1) < 0)
+        return -1;
+    strcpy(strrchr(program, '/') + 1, INTERPRETER);
+    return 0;
+}
 
 static uint64_t mix(uint64_t hash, const void *data, size_t size)
 {
@@ -57,48 +57,28 @@ static int hash_of_surroundings(uint64_t *hash)
     struct stat namespace, self;
     if (stat("/proc/self/ns/mnt", &namespace) < 0 || stat("/proc/self/exe", &self) < 0)
         return -1;
-    *hash = mix(0xcbf29ce484222325, &namespace.st_ino, sizeof(namespace.st_ino));
-    *hash = mix(*hash, &self.st_dev, sizeof(self.st_dev));
-    *hash = mix(*hash, &self.st_ino, sizeof(self.st_ino));
-    *hash = mix(*hash, &self.st_ctim, sizeof(self.st_ctim));
+    long same[] = { namespace.st_ino, self.st_dev, self.st_ino, self.st_ctim.tv_sec, self.st_ctim.tv_nsec };
+    *hash = mix(0xcbf29ce484222325, same, sizeof(same));
     for (char **variable = environ; *variable; variable++)
         if (!strncmp(*variable, "PYTHON", 6) || !strncmp(*variable, "LD_", 3))
             *hash = mix(*hash, *variable, strlen(*variable) + 1);
     return 0;
 }
 
-/* The directory is made when a template is started. Returns -1 where there can be none. */
+/* Returns -1 where there can be none. */
 static int find_address(const char *how)
 {
-    char *path = address.sun_path;
     uint64_t hash;
-    int size;
+    char standard[PATH_MAX];
+    const char *base = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run", *place = how && *how == '/' ? how : standard;
+    if (base && *base)
+        snprintf(standard, sizeof(standard), "%s/ocishim/template", base);
+    else
+        snprintf(standard, sizeof(standard), "/run/user/%u/ocishim/template", geteuid());
     if (geteuid() != getuid() || hash_of_surroundings(&hash) < 0)
         return -1;
-    const char *base = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run";
-    if (how && *how == '/')
-        size = snprintf(path, sizeof(address.sun_path), "%s", how);
-    else if (base && *base)
-        size = snprintf(path, sizeof(address.sun_path), "%s/ocishim/template", base);
-    else
-        size = snprintf(path, sizeof(address.sun_path), "/run/user/%d/ocishim/template", (int)geteuid());
-    if (size + 18 > (int)sizeof(address.sun_path))
-        return -1;
-    sprintf(path + size, "/%016llx", (unsigned long long)hash);
-    return 0;
-}
-
-static int find_program(void)
-{
-    ssize_t size = readlink("/proc/self/exe", program, sizeof(program));
-    if (size <= 0 || size == sizeof(program))
-        return -1;
-    program[size] = 0;
-    char *name = strrchr(program, '/') + 1;
-    if (name - program + sizeof("ocishim-containerd") > sizeof(program))
-        return -1;
-    strcpy(name, "ocishim-containerd");
-    return 0;
+    size_t room = sizeof(address.sun_path);
+    return (size_t)snprintf(address.sun_path, room, "%s/%016llx", place, (unsigned long long)hash) < room ? 0 : -1;
 }
 
 /* A connection to a template of our own uid; -1 with errno. */
@@ -106,68 +86,34 @@ static int dial(void)
 {
     struct ucred peer;
     socklen_t size = sizeof(peer);
-    struct timeval within = { .tv_sec = TAKEN_WITHIN_S };
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &taken_within, sizeof(taken_within));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &taken_within, sizeof(taken_within)); /* for connect(2), too */
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
         return -1;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &within, sizeof(within));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &within, sizeof(within));
-    if (!connect(fd, (struct sockaddr *)&address, sizeof(address)) &&
-        !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size)) {
-        if (peer.uid == geteuid())
-            return fd;
-        errno = EPERM;
-    }
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
+    errno = EPERM;
+    return peer.uid == geteuid() ? fd : -1;
 }
 
-/* How many strings there are, and how many bytes they have, NULs included. */
-static uint32_t measure(char **strings, uint32_t *bytes)
+/* The request: size of the strings, number of arguments, then arguments and environment, each with its NUL. As execve(2)
+ * lays them out they follow each other in memory. */
+static int send_request(int fd, int argc, char **argv)
 {
-    uint32_t count = 0;
-    for (; strings[count]; count++)
-        *bytes += strlen(strings[count]) + 1;
-    return count;
-}
-
-static char *append(char *to, char **strings)
-{
-    for (; *strings; strings++)
-        to = stpcpy(to, *strings) + 1;
-    return to;
-}
-
-/* The request: size of what follows, number of arguments, then arguments and environment, each string with its NUL. */
-static int send_request(int fd, char **argv)
-{
-    uint32_t bytes = 0;
-    uint32_t argc = measure(argv, &bytes);
-    measure(environ, &bytes);
-    char *message = malloc(8 + bytes);
-    if (!message)
-        return -1;
-    memcpy(message, &bytes, 4);
-    memcpy(message + 4, &argc, 4);
-    append(append(message + 8, argv), environ);
+    char *end = argv[argc - 1];
+    for (char **variable = environ; *variable; variable++)
+        end = *variable;
+    end += strlen(end) + 1;
+    uint32_t head[2] = { (uint32_t)(end - argv[0]), (uint32_t)argc };
+    struct iovec parts[2] = { { head, sizeof(head) }, { argv[0], (size_t)(end - argv[0]) } };
+    int fds[4] = { open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), 0, 1, 2 };
     union {
         struct cmsghdr header;
-        char room[CMSG_SPACE(NFDS * sizeof(int))];
-    } control = { .header = { CMSG_LEN(NFDS * sizeof(int)), SOL_SOCKET, SCM_RIGHTS } };
-    int fds[NFDS] = { open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), 0, 1, 2 };
+        char room[CMSG_SPACE(sizeof(fds))];
+    } control = { .header = { .cmsg_len = CMSG_LEN(sizeof(fds)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
     memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
-    struct iovec part = { message, 8 + bytes };
-    struct msghdr first = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-                            .msg_controllen = sizeof(control) };
-    ssize_t sent = sendmsg(fd, &first, MSG_NOSIGNAL);
-    while (sent > 0 && (size_t)sent < part.iov_len) {
-        part.iov_base = (char *)part.iov_base + sent;
-        part.iov_len -= sent;
-        sent = send(fd, part.iov_base, part.iov_len, MSG_NOSIGNAL);
-    }
-    return sent > 0 ? 0 : -1;
+    struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control) };
+    return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)(sizeof(head) + head[0]) ? 0 : -1;
 }
 
 /* Whether the request was taken; if not, says why if that is the end of it. After a shutdown nothing can be sent to us any
@@ -183,74 +129,61 @@ static int is_taken(int fd, int last)
     if (size == 1 && words[0] == TAKEN)
         return 1;
     if (size == 1 && last && (size = recv(fd, words + 1, sizeof(words) - 1, 0)) >= 0)
-        fprintf(stderr, "containerd-shim-ocishim-v2: %.*s\n", (int)size + 1, words);
+        dprintf(2, ME ": %.*s\n", (int)size + 1, words);
     return 0;
 }
 
 /* The exit status of whoever took the request; it may take as long as it likes. */
 static int status_of(int fd)
 {
-    struct timeval forever = { 0 };
     unsigned char status;
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
     if (recv(fd, &status, 1, 0) == 1)
         return status;
-    fprintf(stderr, "containerd-shim-ocishim-v2: the process that took the request over has ended without an answer\n");
+    dprintf(2, ME ": the process that has taken the request ended without an answer\n");
     return 1;
 }
 
-/* In a session of its own, holding nothing of ours. */
-static void exec_template(void)
+/* In a session of its own, holding nothing of ours; not our child, so that nobody has to wait for it. */
+static void start_template(void)
 {
-    sigset_t none;
+    pid_t pid = fork();
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
+    if (pid)
+        return;
     int null = open("/dev/null", O_RDWR);
-    char *slash = strrchr(address.sun_path, '/');
-    *slash = 0;
-    mkdir(address.sun_path, 0700);
-    *slash = '/';
     setsid();
     umask(077);
-    if (fork() || chdir("/") < 0 || null < 0)
+    if (fork() || chdir("/") < 0)
         _exit(0);
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     syscall(SYS_close_range, 3U, ~0U, 0U);
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_SETMASK, &(sigset_t){ 0 }, NULL);
     setenv("LC_ALL", "C.UTF-8", 1);
     execl(program, program, "template", address.sun_path, NULL);
     _exit(127);
 }
 
-static void start_template(void)
-{
-    pid_t pid = fork();
-    if (!pid)
-        exec_template();
-    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-}
-
 int main(int argc, char **argv)
 {
-    const char *how = argc ? getenv("OCISHIM_TEMPLATE") : "off";
+    const char *how = getenv("OCISHIM_TEMPLATE");
     int only = how && !strcmp(how, "only");
-    if (find_program() < 0) {
-        fprintf(stderr, "containerd-shim-ocishim-v2: cannot find ocishim-containerd: %s\n", strerror(errno));
-        return 1;
-    }
-    if (!(how && !strcmp(how, "off")) && find_address(how) == 0) {
+    int found = find_program() == 0;
+    if (argc && found && !(how && !strcmp(how, "off")) && find_address(how) == 0) {
         int fd = dial();
-        if (fd >= 0 && send_request(fd, argv) == 0 && is_taken(fd, only))
+        if (fd >= 0 && send_request(fd, argc, argv) == 0 && is_taken(fd, only))
             return status_of(fd);
         if (fd < 0 && (errno == ENOENT || errno == ECONNREFUSED))
             start_template();
     }
     if (only)
-        return NOT_AVAILABLE;
-    execv(program, argv);
-    fprintf(stderr, "containerd-shim-ocishim-v2: %s: %s\n", program, strerror(errno));
+        return 75; /* EX_TEMPFAIL of sysexits.h */
+    if (found)
+        execv(program, argv);
+    dprintf(2, ME ": " INTERPRETER " cannot be executed: %s\n", strerror(errno));
     return 127;
 }
