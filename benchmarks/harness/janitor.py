@@ -29,8 +29,9 @@ def main(folder: str, group: str) -> None:
     # A runtime that was just being called starts one more process, so it is looked for until there is none.
     while left := _processes(folder):
         for pid, command in left.items():
-            print(command, flush=True)
             _kill(pid)
+            with contextlib.suppress(BrokenPipeError):  # nobody is there to be told after a SIGKILL
+                os.write(1, os.fsencode(f"{command}\n"))
     _remove_sockets(folder)
     _unmount(folder)
     _remove_groups(group)

@@ -8,7 +8,6 @@ import secrets
 import select
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,7 @@ class Workshop:
     """A folder below /run and what a containerd would have there. Close it; a janitor does what is left to do."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="ocishim-bench-", dir="/run"))
+        self.folder = Path(f"/run/ocishim-bench-{secrets.token_hex(4)}")
         self.group = self.folder.name
         self._janitor = subprocess.Popen(
             [sys.executable, janitor.__file__, str(self.folder), self.group],
@@ -72,7 +71,7 @@ class Workshop:
             start_new_session=True,
             text=True,
         )
-        (self.folder / NAMESPACE).mkdir()
+        (self.folder / NAMESPACE).mkdir(mode=0o700, parents=True)
         self.address = f"{self.folder}/containerd.sock"
         self.env = {
             **os.environ,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import janitor
 from harness.rounds import interleave, quartiles
-from support import bed
 
 
 def test_actions_take_turns() -> None:
@@ -42,28 +41,36 @@ def test_quartiles() -> None:
     assert quartiles([1.0]) == (1.0, 1.0, 1.0)
 
 
+def sweeper(folder: Path, **how: Any) -> subprocess.Popen[str]:
+    folder.mkdir()
+    (folder / "file").touch()
+    argv = [sys.executable, janitor.__file__, str(folder), "no-such-group"]
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **how)
+
+
 @pytest.mark.root
 def test_the_janitor_ends_what_is_left_and_removes_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "bench"
-    folder.mkdir()
-    (folder / "file").touch()
-    pipe, writer = os.pipe()
-    sweeper = subprocess.Popen(
-        [sys.executable, janitor.__file__, str(folder), "no-such-group"],
-        stdin=pipe,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    os.close(pipe)
-    by_place = subprocess.Popen(["sleep", "1000"], cwd=folder)
-    by_environment = subprocess.Popen(["sleep", "1001"], env={"BENCH": str(folder)})
-    bystander = subprocess.Popen(["sleep", "1002"], cwd=tmp_path)
-    assert sweeper.poll() is None
-    os.close(writer)
-    said, _ = sweeper.communicate(timeout=30)
+    with sweeper(folder) as sweeping:
+        by_place = subprocess.Popen(["sleep", "1000"], cwd=folder)
+        by_environment = subprocess.Popen(["sleep", "1001"], env={"BENCH": str(folder)})
+        bystander = subprocess.Popen(["sleep", "1002"], cwd=tmp_path)
+        said, _ = sweeping.communicate(timeout=30)
     assert sorted(said.splitlines()) == ["sleep 1000", "sleep 1001"]
     assert (by_place.wait(), by_environment.wait()) == (-9, -9)
     assert bystander.poll() is None
     bystander.kill()
     bystander.wait()
-    bed.until(lambda: not folder.exists(), "the folder is still there")
+    assert not folder.exists()
+
+
+@pytest.mark.root
+def test_the_janitor_needs_nobody_to_listen(tmp_path: Path) -> None:
+    # As after a SIGKILL of the benchmarks.
+    folder = tmp_path / "bench"
+    with sweeper(folder) as sweeping, subprocess.Popen(["sleep", "1000"], cwd=folder) as left:
+        sweeping.stdout.close()
+        sweeping.stdin.close()
+    assert left.returncode == -9
+    assert sweeping.returncode == 0
+    assert not folder.exists()
