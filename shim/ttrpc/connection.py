@@ -116,7 +116,8 @@ class Connection:
         elif frame.type == DATA:
             if frame.stream_id in self._streams:
                 self._data(frame, Party.OPENER, events)
-            else:
+            # Of a stream that we have ended the client says so too, in answer or at the same time.
+            elif frame.flags & NO_DATA == 0 or frame.stream_id > self._last_id:
                 text = f"stream {frame.stream_id} is no longer active"
                 events.append(StreamRejected(frame.stream_id, Code.INVALID_ARGUMENT, text, finished=False))
 

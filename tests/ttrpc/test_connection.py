@@ -162,6 +162,16 @@ def test_ids_do_not_go_back(pair):
     assert rejection(pair.to_server(encode_frame(7, REQUEST, 0, b""))).code == Code.INVALID_ARGUMENT
 
 
+def test_ends_of_a_stream_may_cross(pair):
+    """The client's, on its way when the server ended the stream; refused, it would be an error in containerd's log."""
+    stream = pair.open(b"", Kind.BIDI_STREAM)
+    pair.by_server("close_stream", stream)
+    end = REMOTE_CLOSED | NO_DATA
+    assert pair.to_server(encode_frame(stream, DATA, end, b"")) == []
+    assert rejection(pair.to_server(encode_frame(stream, DATA, REMOTE_CLOSED, b"x"))).finished is False
+    assert rejection(pair.to_server(encode_frame(stream + 2, DATA, end, b""))).finished is False
+
+
 def test_data_on_an_unknown_stream_is_refused_by_the_server_and_ignored_by_the_client(pair):
     data = encode_frame(11, DATA, 0, b"x")
     refused = rejection(pair.to_server(data))
