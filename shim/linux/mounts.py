@@ -31,6 +31,7 @@ from shim.linux.mount_api import (
     mount,
     umount2,
 )
+from shim.linux.mount_helper import has_helper, mount_with_helper
 from shim.linux.overlay import mount_overlay
 from shim.linux.paths import open_in_root
 
@@ -52,8 +53,6 @@ class Mount(NamedTuple):
 
 
 def _parse(entry: Mount) -> MountOptions:
-    if entry.type.startswith(("fuse.", "fuse3.")):
-        raise OSError(errno.EOPNOTSUPP, f"the mount type {entry.type!r} is not supported")
     return mount_options.parse([*(["bind"] if entry.type == "bind" else []), *entry.options])
 
 
@@ -113,6 +112,9 @@ def _adjust(target: str, options: MountOptions) -> None:
 
 
 def _mount_one(entry: Mount, rootfs: str, undo: ExitStack) -> None:
+    if has_helper(entry.type):
+        _mount_by_helper(entry, rootfs, undo)
+        return
     options = _parse(entry)
     with open_in_root(rootfs, entry.target or ".", os.O_PATH) as fd:
         # Resolved once: both the mount and its undoing mean this place, whatever happens to links on the way.
@@ -126,13 +128,21 @@ def _mount_one(entry: Mount, rootfs: str, undo: ExitStack) -> None:
     _adjust(target, options)
 
 
+def _mount_by_helper(entry: Mount, rootfs: str, undo: ExitStack) -> None:
+    # A program can be told a path alone: whoever may change the tree meanwhile chooses where it mounts.
+    with open_in_root(rootfs, entry.target or ".", os.O_PATH) as fd:
+        target = str(Path(f"/proc/self/fd/{fd.fileno()}").readlink())
+    mount_with_helper(entry.source, target, entry.type, entry.options)
+    undo.callback(umount2, target, MNT_DETACH | UMOUNT_NOFOLLOW)
+
+
 def mount_all(mounts: Iterable[Mount], rootfs: str) -> None:
     """All of ``mounts`` are mounted in this order below ``rootfs``, or none.
 
     A target is looked up as if ``rootfs`` were ``/``, on what the entries before it have mounted, and must exist.
 
     Raises:
-        OSError: which mount failed and why, with its target; EOPNOTSUPP for what is not supported.
+        OSError: which mount failed and why, with its target.
     """
     with ExitStack() as undo:
         for entry in mounts:
