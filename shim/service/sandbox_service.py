@@ -26,7 +26,7 @@ from shim.proto.sandbox_types_pb2 import Metric, Platform
 from shim.service.event_messages import timestamp
 from shim.service.metrics import to_any
 from shim.service.options import start_options, with_options
-from shim.task.sandbox import SandboxRequest
+from shim.task.sandbox_request import SandboxRequest
 from shim.transport.calls import Method
 
 if TYPE_CHECKING:

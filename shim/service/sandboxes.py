@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from shim.cgroup.accounting import group_at
 from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
 from shim.task.sandbox import Sandbox
-from shim.task.workshop import SANDBOX_ANNOTATION
+from shim.task.sandbox_request import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
     from shim.config import Config
     from shim.service.containers import Containers
     from shim.task import Container, Workshop
     from shim.task.control_group import Statistics
-    from shim.task.sandbox import SandboxRequest
+    from shim.task.sandbox_request import SandboxRequest
 
 __all__ = ["Sandboxes"]
 
@@ -34,7 +34,8 @@ class Sandboxes:
     def __init__(self, shop: Workshop, containers: Containers) -> None:
         self._shop = shop
         self._containers = containers
-        self._by_id = shop.sandboxes
+        self._by_id: dict[str, Sandbox] = {}
+        shop.sandboxes = self._by_id
 
     @property
     def config(self) -> Config:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from shim.process import Exit
     from shim.task.container import Container
-    from shim.task.sandbox import SandboxRequest
+    from shim.task.sandbox_request import SandboxRequest
     from shim.task.workshop import Workshop
 
 __all__ = ["PodKernel"]

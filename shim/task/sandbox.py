@@ -16,20 +16,18 @@ import shutil
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shim.config import Config
 from shim.errors import FailedPrecondition, NotFound, Unimplemented
-from shim.process.holder import Namespaces, hold, kill_holder, start_time
+from shim.process.holder import hold, kill_holder, start_time
 from shim.runtime import driver_for
 from shim.store import records
 from shim.task.bundle import Bundle
 from shim.task.pod_files import PodFiles
 from shim.task.pod_kernel import PodKernel
 from shim.task.remains import clear, remembered
-from shim.task.workshop import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,33 +36,14 @@ if TYPE_CHECKING:
     from shim.process import Child, Exit, Reaper
     from shim.runtime import Driver
     from shim.task.request import CreateRequest
+    from shim.task.sandbox_request import SandboxRequest
     from shim.task.workshop import Workshop
 
-__all__ = ["Sandbox", "SandboxRequest", "clear_sandbox"]
+__all__ = ["Sandbox", "clear_sandbox"]
 
 _RECORD = "sandbox.json"
 _FILES = "pod"
 _KERNEL = "kernel"
-_TYPE_ANNOTATION = "io.kubernetes.cri.container-type"
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxRequest:
-    """What CreateSandbox asks for, without the wire's types."""
-
-    id: str
-    bundle: str
-    namespaces: Namespaces = field(default_factory=Namespaces)
-    cgroup_parent: str = ""
-    """The cgroup of the pod, whose containers are below it; empty when there is none."""
-    resolv_conf: str = ""
-    """What its containers have as /etc/resolv.conf; empty: the host's."""
-    config: Config = field(default_factory=Config)
-    """Of its containers too, where they are asked for without options of their own."""
-
-    def annotations(self, kind: str) -> dict[str, str]:
-        """What gVisor tells by whether a container is the ``sandbox`` itself, or a ``container`` in it."""
-        return {_TYPE_ANNOTATION: kind, SANDBOX_ANNOTATION: self.id}
 
 
 class Sandbox:

@@ -6,9 +6,10 @@ One value is passed down instead of five parameters through every constructor.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shim.stdio import Copier
+from shim.task.sandbox_request import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,13 +18,21 @@ if TYPE_CHECKING:
     from shim.cgroup.hierarchy import Hierarchy
     from shim.config import Config
     from shim.process import Reaper
+    from shim.runtime import Driver
     from shim.task.events import Event
-    from shim.task.sandbox import Sandbox
+    from shim.task.request import CreateRequest
 
-__all__ = ["SANDBOX_ANNOTATION", "Workshop"]
+__all__ = ["Pod", "Workshop"]
 
-SANDBOX_ANNOTATION = "io.kubernetes.cri.sandbox-id"
-"""Names the sandbox in the config.json of its containers."""
+
+class Pod(Protocol):
+    """A sandbox, as those see it who make a container in it."""
+
+    def configured(self, request: CreateRequest) -> CreateRequest:
+        """``request`` with what is the pod's to say."""
+
+    def laid_into(self, raw: Mapping[str, Any], driver: Driver) -> dict[str, Any]:
+        """The config.json ``raw`` with what the pod shares; raises a ShimError where ``driver`` cannot run in it."""
 
 
 @dataclass(slots=True)
@@ -38,10 +47,10 @@ class Workshop:
     publish: Callable[[Event], None] = lambda _: None
     """Takes each event, at once and in order; must not raise."""
     copier: Copier = field(default_factory=Copier)
-    sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    sandboxes: Mapping[str, Pod] = field(default_factory=dict)
     """By their ids, for the containers that are made in them."""
 
-    def sandbox_of(self, annotations: Mapping[str, str]) -> Sandbox | None:
+    def sandbox_of(self, annotations: Mapping[str, str]) -> Pod | None:
         """The sandbox that a container with these annotations belongs to, if it is one of ours."""
         return self.sandboxes.get(annotations.get(SANDBOX_ANNOTATION, ""))
 
