@@ -128,14 +128,12 @@ class Bundle:
     async def forget_exit(self) -> None:
         """How a container of the same bundle ended before is not on disk any more."""
         if self.exit_record.exists():
-            await records.adelete(self.exit_record)
+            await records.adelete(self.exit_record, synced=False)
 
     async def save_exit(self, ended: Exit, *, oom_killed: bool) -> None:
-        """The exit is on disk."""
-        await records.asave(
-            self.exit_record,
-            {"status": ended.status, "exited_at_ns": ended.exited_at_ns, "oom_killed": oom_killed},
-        )
+        """The exit is in its file, for whoever asks when this process is no more; after a reboot nobody does."""
+        record = {"status": ended.status, "exited_at_ns": ended.exited_at_ns, "oom_killed": oom_killed}
+        await records.asave(self.exit_record, record, synced=False)
 
 
 def limits_of(config: Config) -> dict[str, Any]:

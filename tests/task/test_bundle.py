@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 
@@ -80,7 +81,7 @@ def test_a_pid_file_is_read_once(folder):
 
 
 def test_the_exit_is_a_record(folder):
-    folder.save_exit(Exit(137, 1234, 9), oom_killed=True)
+    asyncio.run(folder.save_exit(Exit(137, 1234, 9), oom_killed=True))
     assert records.load(folder.exit_record) == {"status": 137, "exited_at_ns": 1234, "oom_killed": True}
 
 
