@@ -9,7 +9,9 @@
   in that stream are never the container's, and a caller that starts to copy after success can drop them.
 * **Environment.** That of the shim without NOTIFY_SOCKET, which would make runc talk to the shim's systemd.
 * **Parent death.** The child gets SIGKILL when the *thread* that started it ends: this must be the loop's thread.
-* **Session.** The child leads a session of its own, so a terminal's Ctrl-C never reaches it.
+* **Session.** A terminal's Ctrl-C never reaches the child: it leads a session of its own, unless we lead one, as a shim
+  does, whose session has no terminal. There it stays, because the scheduler groups by session, and a new group begins at
+  the end of the queue: on a busy machine that made a call take twice as long (sched(7), autogroups).
 """
 
 from __future__ import annotations
@@ -134,7 +136,10 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
 
 
 def _spawn(reaper: Reaper, argv: Sequence[str], fds: Sequence[int]) -> Child:
-    return reaper.spawn(argv, fds=fds, env=environment(os.environ), pdeathsig=signal.SIGKILL, setsid=True)
+    leads = os.getsid(0) == os.getpid()
+    return reaper.spawn(
+        argv, fds=fds, env=environment(os.environ), pdeathsig=signal.SIGKILL, setsid=not leads
+    )
 
 
 async def _end_of(child: Child, name: str, timeout: float | None) -> Exit:  # noqa: ASYNC109  # as in run

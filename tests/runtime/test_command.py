@@ -230,3 +230,13 @@ def test_its_session_is_its_own(run, script):
 
     session, pid = run(body).stdout.split()
     assert session == pid
+
+
+def test_it_stays_in_a_session_that_we_lead(run, script, monkeypatch):
+    ours = os.getsid(0)
+    monkeypatch.setattr(os, "getsid", lambda _pid: os.getpid())
+
+    async def body(reaper):
+        return await command.run(reaper, [script("ps -o sid= -p $$")], name="fake", timeout=20)
+
+    assert int(run(body).stdout) == ours
