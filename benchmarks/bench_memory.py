@@ -1,6 +1,6 @@
 """Memory that is a shim's own, as the kernel counts it: Private_Clean and Private_Dirty of smaps_rollup.
 
-What many shims share, a program's text or a template's pages, is paid once and counts for none of them.
+What they share, a program's text or a template's pages, is paid once for all of them, and told apart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from harness import peers
 from harness.bare import Conmon
 from harness.driver import Container, Shim, invoke
-from harness.process import private_bytes
+from harness.process import private_bytes, shared_bytes
 
 SHIMS = 20
 CONTAINERS = 20
@@ -36,21 +36,15 @@ def shims_of(workshop):
 
 def test_memory_of_a_shim(record, shims_of, workshop):
     owners = {name: shims_of(peer, SHIMS) for name, peer in peers.shims().items()}
-    samples = {name: [float(private_bytes(shim.pid)) for shim in shims] for name, shims in owners.items()}
-    if peers.conmon():
-        samples[peers.CONMON] = memory_of_conmons(workshop)
-    record("memory", samples, "B")
-
-
-def memory_of_conmons(workshop):
-    conmons = [Conmon(workshop, workshop.bundle()) for _ in range(SHIMS)]
+    conmons = [Conmon(workshop, workshop.bundle()) for _ in range(SHIMS) if peers.conmon()]
     for conmon in conmons:
         conmon.start()
-    taken = [float(private_bytes(conmon.pid)) for conmon in conmons]
+    owners |= {peers.CONMON: conmons} if conmons else {}
+    for name, count in ("memory", private_bytes), ("memory that shims share", shared_bytes):
+        record(name, {peer: [float(count(one.pid)) for one in many] for peer, many in owners.items()}, "B")
     for conmon in conmons:
         conmon.kill()
         conmon.delete()
-    return taken
 
 
 def test_memory_of_a_further_container(record, workshop):

@@ -13,6 +13,7 @@ MEASURES = {
     "50 at once": "50 whole lives of containers with a shim each, all at the same time",
     "200 at once": "200 of them",
     "memory": "private memory of a shim with one container that runs, where there are 20",
+    "memory that shims share": "with each other or with a template, and is paid once for all",
     "memory of a further container": "in a shim that the containers of a pod share",
     "memory that execs leave": "100 of them; 1,000 in a full run",
     "State": "a call that asks for a container's state",

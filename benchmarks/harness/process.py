@@ -14,6 +14,15 @@ def cpu_s(pid: int) -> float:
 
 def private_bytes(pid: int) -> int:
     """The memory that would be free if the process ended."""
+    return _smaps(pid, "Private_Clean:", "Private_Dirty:")
+
+
+def shared_bytes(pid: int) -> int:
+    """The memory that it uses and others do, too."""
+    return _smaps(pid, "Shared_Clean:", "Shared_Dirty:")
+
+
+def _smaps(pid: int, *names: str) -> int:
     with open(f"/proc/{pid}/smaps_rollup") as lines:
-        fields = [line.split() for line in lines if line.startswith("Private_")]
-    return sum(int(size) << 10 for name, size, _ in fields if name in {"Private_Clean:", "Private_Dirty:"})
+        fields = [line.split() for line in lines]
+    return sum(int(field[1]) << 10 for field in fields if field[0] in names)
