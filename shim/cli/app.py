@@ -48,9 +48,10 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "logs": "Print the output of a container.",
         "wait": "Wait for containers to end.",
     },
-    "Network": {
+    "Hotplug": {
         "nic": "Add, remove and list interfaces of a running container.",
         "route": "List and replace routes of a running container.",
+        "device": "Add, remove and list directories, files and devices of a running container.",
     },
     "Host": {
         "spec": "Write a config.json to begin with.",

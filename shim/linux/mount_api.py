@@ -51,6 +51,9 @@ FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
@@ -150,7 +153,7 @@ def open_tree(path: StrOrBytesPath, *, recursive: bool) -> OwnedFd:
     return OwnedFd(fd)
 
 
-def mount_setattr(mount_fd: int, attr_set: int, userns_fd: int, *, recursive: bool) -> None:
+def mount_setattr(mount_fd: int, attr_set: int, userns_fd: int = 0, *, recursive: bool) -> None:
     """The mount of ``mount_fd`` has the attributes ``attr_set``; ``userns_fd`` is for MOUNT_ATTR_IDMAP.
 
     Raises:

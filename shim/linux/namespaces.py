@@ -31,6 +31,8 @@ __all__ = [
     "unshare",
 ]
 
+CLONE_FS: Final = 0x00000200
+CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUTS: Final = 0x04000000
 CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWPID: Final = 0x20000000

@@ -11,12 +11,12 @@ from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint64, c_void
 from typing import TYPE_CHECKING
 
 from shim.linux.fd import OwnedFd
-from shim.linux.libc import bind_syscall, encode, fail, get_errno
+from shim.linux.libc import bind_syscall, encode, get_errno
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
-__all__ = ["open_in_root"]
+__all__ = ["open_in_root", "open_in_root_fd"]
 
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_IN_ROOT = 0x10
@@ -39,17 +39,22 @@ def open_in_root(root: StrOrBytesPath, path: str, flags: int = os.O_RDONLY) -> O
     Raises:
         OSError: as open(2), with ``path``; EAGAIN, something kept renaming directories on the way.
     """
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
-    raw = encode(path)
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for _ in range(_ATTEMPTS):
-            fd = _openat2(root_fd, raw, byref(how), sizeof(how))
-            if fd >= 0:
-                return OwnedFd(fd)
-            error = get_errno()
-            if error not in {errno.EAGAIN, errno.EINTR}:
-                break
-        fail(error, path)
+        return open_in_root_fd(root_fd, path, flags)
     finally:
         os.close(root_fd)
+
+
+def open_in_root_fd(root_fd: int, path: str, flags: int = os.O_RDONLY) -> OwnedFd:
+    """As ``open_in_root``, below the directory that ``root_fd`` (not owned) stands for."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    raw = encode(path)
+    for _ in range(_ATTEMPTS):
+        fd = _openat2(root_fd, raw, byref(how), sizeof(how))
+        if fd >= 0:
+            return OwnedFd(fd)
+        error = get_errno()
+        if error not in {errno.EAGAIN, errno.EINTR}:
+            break
+    raise OSError(error, os.strerror(error), path)
