@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint_options",
     "is_options",
-    "restored_image",
+    "restored",
     "save_start_options",
     "start_options",
     "with_options",
@@ -47,6 +47,15 @@ _LINUX = "containerd.linux.runc.CreateOptions"
 _LINUX_CHECKPOINT = "containerd.linux.runc.CheckpointOptions"
 _START_OPTIONS = "start-options"
 _RUNTIME = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
+
+
+class Restored(NamedTuple):
+    """Both empty when nothing is restored."""
+
+    image: str = ""
+    """The path of the checkpoint."""
+    work: str = ""
+    """Where criu works and leaves its log; empty: in a directory of ours."""
 
 
 def is_options(message: AnyMessage) -> bool:
@@ -94,17 +103,19 @@ def start_options(bundle: str) -> AnyMessage:
         raise InvalidArgument(f"the options of the sandbox in {bundle} cannot be read: {error}") from error
 
 
-def restored_image(options: AnyMessage) -> str:
-    """The path of the checkpoint that Create's ``options`` want restored; empty when they want none.
+def restored(options: AnyMessage) -> Restored:
+    """What checkpoint Create's ``options`` want restored, and where.
 
     They are decoded without complaint before: ``with_options`` has had them.
     """
-    name = options.type_url.rpartition("/")[2]
-    if name == _RUNC:
-        return RuncOptions.FromString(options.value).criu_image_path
-    if name == _LINUX:
-        return LinuxCreateOptions.FromString(options.value).criu_image_path
-    return ""
+    kinds: dict[str, type[RuncOptions | LinuxCreateOptions]] = {
+        _RUNC: RuncOptions,
+        _LINUX: LinuxCreateOptions,
+    }
+    if (kind := kinds.get(options.type_url.rpartition("/")[2])) is None:
+        return Restored()
+    wire = kind.FromString(options.value)
+    return Restored(wire.criu_image_path, wire.criu_work_path)
 
 
 def checkpoint_options(options: AnyMessage) -> RuncCheckpointOptions | LinuxCheckpointOptions:

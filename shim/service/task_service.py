@@ -26,7 +26,7 @@ from shim.proto.task_types_pb2 import ProcessInfo, Status
 from shim.runtime import CheckpointOptions
 from shim.service.event_messages import timestamp
 from shim.service.metrics import to_any
-from shim.service.options import checkpoint_options, restored_image, with_options
+from shim.service.options import checkpoint_options, restored, with_options
 from shim.stdio import Streams
 from shim.task import CreateRequest, State
 from shim.transport.calls import Method
@@ -248,8 +248,12 @@ def _checkpoint_options(request: task.CheckpointTaskRequest) -> CheckpointOption
 
 
 def _restore_options(request: task.CreateTaskRequest) -> CheckpointOptions | None:
-    if not (image := request.checkpoint or restored_image(request.options)):
+    wanted = restored(request.options)
+    if not (image := request.checkpoint or wanted.image):
         return None
     return CheckpointOptions(
-        image_path=image, parent_path=request.parent_checkpoint, shell_job=request.terminal
+        image_path=image,
+        work_path=wanted.work,
+        parent_path=request.parent_checkpoint,
+        shell_job=request.terminal,
     )

@@ -98,20 +98,21 @@ def test_a_container_may_run_on_and_its_copy_beside_it(shim, image):
 
 
 @criu
-def test_the_image_that_the_options_name(shim, image, tmp_path):
+def test_the_paths_that_the_options_name(shim, image, tmp_path):
     """containerd hands an image of the client's own through like this when the runtime is not called runc."""
-    elsewhere = tmp_path / "made up"
+    elsewhere, work = tmp_path / "made up", tmp_path / "work"
     elsewhere.mkdir()
     container = shim.running(["sleep", "1000"])
-    checkpoint(container, elsewhere, image_path=str(image), exit=True)
+    checkpoint(container, elsewhere, image_path=str(image), work_path=str(work), exit=True)
     container.wait()
     container.delete()
     assert list(elsewhere.iterdir()) == []
-    options = Options(criu_image_path=str(image)).SerializeToString()
+    options = Options(criu_image_path=str(image), criu_work_path=str(work)).SerializeToString()
     wire = Any(type_url="containerd.runc.v1.Options", value=options)
     shim.call("Create", id=container.id, bundle=str(container.bundle), options=wire)
     assert container.start() in container.pids()
     container.end()
+    assert {"dump.log", "restore.log"} <= {path.name for path in work.iterdir()}
 
 
 @criu

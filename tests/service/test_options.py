@@ -15,7 +15,7 @@ from shim.errors import InvalidArgument, ShimError
 from shim.proto import linux_options_pb2, runc_options_pb2
 from shim.proto.runc_options_pb2 import Options as RuncOptions
 from shim.proto.runtime_options_pb2 import Options as RuntimeOptions
-from shim.service.options import checkpoint_options, is_options, restored_image, with_options
+from shim.service.options import checkpoint_options, is_options, restored, with_options
 
 BASE = Config(state_root="/run/x", runtime="crun", runtime_root="/root", io_uid=5)
 
@@ -51,14 +51,17 @@ def test_what_clients_of_containerd_1_send():
         with_options(BASE, AnyMessage(type_url=options.type_url, value=b"\xff"))
 
 
-@pytest.mark.parametrize("options", [runc(criu_image_path="/i"), linux(criu_image_path="/i")])
+PATHS = {"criu_image_path": "/i", "criu_work_path": "/w"}
+
+
+@pytest.mark.parametrize("options", [runc(**PATHS), linux(**PATHS)])
 def test_an_image_to_restore(options):
-    assert restored_image(options) == "/i"
+    assert restored(options) == ("/i", "/w")
 
 
 @pytest.mark.parametrize("options", [AnyMessage(), runc(), linux(), generic()])
 def test_no_image_to_restore(options):
-    assert restored_image(options) == ""
+    assert restored(options) == ("", "")
 
 
 def test_options_of_a_checkpoint():
