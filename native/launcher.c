@@ -7,7 +7,7 @@
  * When nobody listens a template is started for the next time. Its address is a hash of what must be the same for all
  * whom it serves: mount namespace, this very installation, the variables that Python and the loader read at their start.
  *
- * OCISHIM_TEMPLATE: "off" never asks a template, "only" never an interpreter (status 75), "/..." is where templates listen.
+ * OCISHIM_TEMPLATE: "off" never asks a template, "only" never an interpreter (status 75). OCISHIM_TEMPLATE_DIR: where they are.
  * Linked with musl where that is: glibc asks the processor for its features first, which takes half a millisecond in a guest.
  *
  * Man pages: unix(7), cmsg(3), execve(2), proc_pid_exe(5), namespaces(7). */
@@ -66,11 +66,11 @@ static int hash_of_surroundings(uint64_t *hash)
 }
 
 /* Returns -1 where there can be none. */
-static int find_address(const char *how)
+static int find_address(void)
 {
     uint64_t hash;
     char standard[PATH_MAX];
-    const char *base = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run", *place = how && *how == '/' ? how : standard;
+    const char *base = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run", *place = getenv("OCISHIM_TEMPLATE_DIR");
     if (base && *base)
         snprintf(standard, sizeof(standard), "%s/ocishim/template", base);
     else
@@ -78,7 +78,8 @@ static int find_address(const char *how)
     if (geteuid() != getuid() || hash_of_surroundings(&hash) < 0)
         return -1;
     size_t room = sizeof(address.sun_path);
-    return (size_t)snprintf(address.sun_path, room, "%s/%016llx", place, (unsigned long long)hash) < room ? 0 : -1;
+    int size = snprintf(address.sun_path, room, "%s/%016llx", place ? place : standard, (unsigned long long)hash);
+    return (size_t)size < room ? 0 : -1;
 }
 
 /* A connection to a template of our own uid; -1 with errno. */
@@ -173,7 +174,7 @@ int main(int argc, char **argv)
     const char *how = getenv("OCISHIM_TEMPLATE");
     int only = how && !strcmp(how, "only");
     int found = find_program() == 0;
-    if (argc && found && !(how && !strcmp(how, "off")) && find_address(how) == 0) {
+    if (argc && found && !(how && !strcmp(how, "off")) && find_address() == 0) {
         int fd = dial();
         if (fd >= 0 && send_request(fd, argc, argv) == 0 && is_taken(fd, only))
             return status_of(fd);

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-from support import bed
+from support import bed, templates
 from support import leaks as leak
 from support.mounts import unmount_below
 
 os.environ.update([leak.MARK.split("=")])
+templates.begin()
 
 _deselected = pytest.StashKey[dict[str, int]]()
 
@@ -52,6 +53,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=elsewhere)
             config.stash[_deselected][marker] = len(elsewhere)
             items[:] = [item for item in items if item not in elsewhere]
+
+
+def pytest_unconfigure() -> None:
+    templates.end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -87,16 +87,19 @@ def _start(invocation: Invocation, starter: Starter) -> None:
         env["TTRPC_ADDRESS"] = told.ttrpc_address
     debug = invocation.debug or told.debug
     plan = Plan(listener, path, invocation.namespace, invocation.id, str(bundle), env, debug)
-    with listener:
-        pid = starter.start(plan)
     try:
-        join_cgroup(pid, settings.shim_cgroup)
-        raise_oom_score(pid, starter.caller)
-        _answer(bundle, path, modern=told.modern)
+        with listener:
+            pid = starter.start(plan)
+        try:
+            join_cgroup(pid, settings.shim_cgroup)
+            raise_oom_score(pid, starter.caller)
+            _answer(bundle, path, modern=told.modern)
+        except BaseException:
+            starter.give_up(pid)
+            raise
     except BaseException:
         with suppress(OSError):
             os.unlink(path)
-        starter.give_up(pid)
         raise
 
 

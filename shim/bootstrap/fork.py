@@ -22,7 +22,7 @@ from shim.bootstrap.caller import Surroundings, join_cgroups, leave_cgroups
 from shim.bootstrap.preload import after_fork
 from shim.bootstrap.rehearsal import rehearsal
 from shim.bootstrap.request import receive, take_over
-from shim.bootstrap.start import SOCKET_DIR, open_log, shim_arguments
+from shim.bootstrap.start import SOCKET_DIR, Plan, open_log, shim_arguments
 from shim.errors import FailedPrecondition, ShimError, from_os_error
 from shim.linux.fd import OwnedFd
 from shim.linux.prctl import set_command_line, set_parent_death_signal
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shim.bootstrap.request import Request
-    from shim.bootstrap.start import Plan
 
 __all__ = ["wait_and_serve"]
 
@@ -54,12 +53,14 @@ class _Shim:
         self.listener = -1
 
     def start(self, plan: Plan) -> int:
-        """The log is open, the listener kept: nothing that can fail is left."""
+        """The log is open, the listener kept: nothing that can fail is left.
+
+        Raises:
+            ShimError: the log cannot be opened.
+        """
         try:
             self.log = open_log(plan.bundle)
         except OSError as error:
-            with suppress(OSError):
-                os.unlink(plan.path)
             raise from_os_error(error, f"the shim of container {plan.id} cannot be started") from error
         self.listener = os.dup(plan.listener.fileno())
         self.plan = plan
@@ -165,8 +166,9 @@ def _rehearse(scratch: str, own: Surroundings) -> None:
 
 
 def _answer(request: Request, shim: _Shim) -> int:
+    words = [os.fsdecode(word) for word in request.arguments[1:]]
     try:
-        return containerd.main([os.fsdecode(word) for word in request.arguments[1:]], shim)
+        return _serve_stdin(words, shim) if words[:1] == ["shim"] else containerd.main(words, shim)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - as the interpreter does at its end
@@ -175,6 +177,16 @@ def _answer(request: Request, shim: _Shim) -> int:
     finally:
         with suppress(OSError):
             sys.stdout.flush()
+
+
+def _serve_stdin(words: list[str], shim: _Shim) -> int:
+    """``shim PATH NAMESPACE ID [debug]``, for ``start_shim``: stdin is the socket at PATH. Prints the pid."""
+    _, path, namespace, container_id, *debug = words
+    env = {key: value for key, value in os.environ.items() if key != "OCISHIM_TEMPLATE"}
+    with socket.socket(fileno=os.dup(0)) as listener:
+        shim.start(Plan(listener, path, namespace, container_id, os.getcwd(), env, bool(debug)))
+    print(os.getpid())  # noqa: T201 - the answer
+    return 0
 
 
 def _become(shim: _Shim, plan: Plan) -> NoReturn:

@@ -13,11 +13,13 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from shim import _native
 from shim.bootstrap.listener import listen, own_socket
 from shim.errors import from_os_error
+from shim.linux.fd import OwnedFd, pipe
 
 if TYPE_CHECKING:
     import socket
@@ -109,8 +111,39 @@ def start_shim(*, state_root: str, namespace: str, id: str, bundle: str, debug: 
     # Nobody but the caller is to hear of this container, whatever started the caller.
     env = {key: value for key, value in os.environ.items() if key not in _OF_CONTAINERD}
     with listen(path) as listener:
-        pid = spawn_shim(Plan(listener, path, namespace, id, bundle, env, debug))
+        plan = Plan(listener, path, namespace, id, bundle, env, debug)
+        pid = _fork_shim(plan) or spawn_shim(plan)
     return Started(f"unix://{path}", pid)
+
+
+def _fork_shim(plan: Plan) -> int | None:
+    """As ``spawn_shim``, by the template; None: there is none, or it cannot, and nothing was done.
+
+    The launcher asks it. Only that knows where it listens, and it is what would start one.
+    """
+    launcher = Path(sys.executable).with_name("containerd-shim-ocishim-v2")
+    if plan.env.get("OCISHIM_TEMPLATE") == "off" or not launcher.exists():
+        return None
+    words = [str(launcher), "shim", plan.path, plan.namespace, plan.id, *(["debug"] if plan.debug else [])]
+    env = {**plan.env, "OCISHIM_TEMPLATE": "only"}
+    try:
+        answer, its = pipe()
+        with answer, OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) as null:
+            with its:
+                pid, pidfd = _native.spawn(
+                    [os.fsencode(word) for word in words],
+                    [os.fsencode(f"{key}={value}") for key, value in env.items()],
+                    [plan.listener.fileno(), its.fileno(), null.fileno()],
+                    cwd=os.fsencode(plan.bundle),
+                )
+            os.close(pidfd)
+            text = os.read(answer.fileno(), 32)
+    except OSError:
+        # Whatever it is, the other way meets it, too, and has words for it.
+        return None
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    return int(text) if text else None
 
 
 def shim_arguments(plan: Plan) -> list[str]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pexpect
 import pytest
-from support import bed
+from support import bed, templates
 from support.containerd import IMAGE, RUNTIME, Containerd, series
 from support.task_events import watching
 
@@ -117,7 +116,7 @@ def test_an_image_that_cannot_run_leaves_nothing(daemon: Containerd) -> None:
 
 
 def test_many_containers_at_once(daemon: Containerd) -> None:
-    names = [f"many{i}" for i in range(int(20 * float(os.environ.get("OCISHIM_SCALE", "1"))))]
+    names = [f"many{i}" for i in range(bed.scaled(20))]
     clients = [
         subprocess.Popen(
             daemon.command(
@@ -135,10 +134,9 @@ def test_many_containers_at_once(daemon: Containerd) -> None:
 
 
 def test_the_program_says_what_it_is(daemon: Containerd) -> None:
-    program = daemon.folder / "bin" / "containerd-shim-ocishim-v2"
+    program = templates.installed() / templates.LAUNCHER
     env = {**os.environ, "PYTHONPATH": str(bed.CHECKOUT)}
     done = subprocess.run([program, "-v"], capture_output=True, text=True, check=True, env=env)
     assert "Version" in done.stdout
     info = subprocess.run([program, "-info"], input=b"", capture_output=True, check=True, env=env)
     assert b"io.containerd.ocishim.v2" in info.stdout
-    assert sys.executable in program.read_text()

@@ -30,6 +30,11 @@ def in_ci() -> bool:
     return os.environ.get("CI") == "true"
 
 
+def scaled(count: int) -> int:
+    """As many as this run is to do of what CI does ``count`` times; one at least."""
+    return max(1, int(count * float(os.environ.get("OCISHIM_SCALE", "1"))))
+
+
 def need(part: object, reason: str) -> None:
     """Skip the running test for ``reason`` unless ``part`` is there (a failure in CI)."""
     if not part:

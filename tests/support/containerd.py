@@ -6,12 +6,11 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from functools import cache
 from pathlib import Path
 
-from support import bed, images
+from support import bed, images, templates
 
 RUNTIME = "io.containerd.ocishim.v2"
 IMAGE = images.BUSYBOX
@@ -47,11 +46,6 @@ class Containerd:
         self.log = disk / "containerd.log"
         self.shim_config = folder / "ocishim.toml"
         self._process: subprocess.Popen[bytes] | None = None
-        # Where the package is not installed, but only to be imported, there is no script of it.
-        script = folder / "bin" / "containerd-shim-ocishim-v2"
-        script.parent.mkdir()
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -m shim.bootstrap.containerd "$@"\n')
-        script.chmod(0o755)
         self.shim_config.write_text(f'state_root = "{folder}/ocishim"\n')
         (folder / "config.toml").write_text(self.configuration())
 
@@ -72,7 +66,7 @@ class Containerd:
     def start(self) -> None:
         """The daemon answers."""
         env = {**os.environ, "OCISHIM_CONFIG": str(self.shim_config)}
-        env["PATH"] = f"{self.folder}/bin:{env['PATH']}"
+        env["PATH"] = f"{templates.installed()}:{env['PATH']}"
         env["PYTHONPATH"] = str(bed.CHECKOUT)
         # Shims start from compiled modules, as installed ones do, whatever this process was told.
         env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -156,7 +150,7 @@ class Containerd:
                 continue
             if (
                 b"shim.bootstrap" in words
-                and os.fsencode(f"OCISHIM_CONFIG={self.shim_config}") in environment
+                and os.fsencode(f"OCISHIM_CONFIG={self.folder}/") in environment
             ):
                 found.append(int(folder.name))
         return found

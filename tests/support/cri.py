@@ -19,16 +19,18 @@ from support import bed, images
 from support.containerd import RUNTIME, Containerd
 from support.cri_streams import Channels, opened
 
-__all__ = ["CRI", "SANDBOXES", "KubernetesContainerd", "Pod"]
+__all__ = ["CRI", "KERNELS", "SANDBOXES", "KubernetesContainerd", "Pod"]
 
 CRI, _services = grpc.protos_and_services("support/cri.proto")
 _PLUGINS = Path("/usr/lib/cni")
 _CALL_S = 60.0
 
 
-_SANDBOXED, _STREAMED = "sandboxed", "streamed"
+_SANDBOXED, _STREAMED, _KERNEL = "sandboxed", "streamed", "kernel"
 SANDBOXES = [_SANDBOXED, _STREAMED] if bed.has_containerd2() else []
 """The runtime handlers of pods without a pause image, where containerd knows of such; of the second, stdio goes over ttrpc."""
+KERNELS = [_KERNEL] if bed.has_containerd2() and bed.has_steady_runsc() else []
+"""That of such pods in gVisor."""
 
 # 1.6 takes the default class of a kernel without hugetlb or AppArmor for an error.
 _CRI = """
@@ -64,6 +66,15 @@ _SANDBOX_HANDLER = f"""
   sandboxer = "shim"
   io_type = "streaming"
 """
+# containerd before 2.3.1 makes no container in such a pod when its handler has options: the settings come by another program.
+_KERNEL_HANDLER = f"""
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{_KERNEL}]
+  runtime_type = "{{program}}"
+  sandboxer = "shim"
+"""
+_KERNEL_PROGRAM = """#!/bin/sh
+OCISHIM_CONFIG={config} exec containerd-shim-ocishim-v2 "$@"
+"""
 _RUNSC_CONFIG = """
 [runsc_config]
 # Debian's runsc of 2022 takes every network namespace for the host's on Linux 6.8 and newer, and refuses a stack of its own.
@@ -98,7 +109,12 @@ class KubernetesContainerd(Containerd):
                 + (_RUNSC_CONFIG if name == "runsc" else "")
             )
             text += _HANDLER.format(name=name, runtime=RUNTIME, path=path)
-        return text + (_SANDBOX_HANDLER if SANDBOXES else "")
+        program = self.folder / "containerd-shim-kernel-v2"
+        program.write_text(_KERNEL_PROGRAM.format(config=self.folder / "runsc.toml"))
+        program.chmod(0o755)
+        if SANDBOXES:
+            text += _SANDBOX_HANDLER + _KERNEL_HANDLER.format(program=program)
+        return text
 
     def program(self) -> list[str]:
         """In the network namespace."""
@@ -180,7 +196,7 @@ class Pod:
         self._daemon = daemon
         if host_network is None:
             # containerd 2.1 crashes where it is to give a sandbox of a shim's the host's network (issue 12983).
-            host_network = handler not in SANDBOXES
+            host_network = handler not in (*SANDBOXES, *KERNELS)
         self.logs = daemon.disk / "pods" / f"{name}-{handler}"
         self._namespaces = CRI.NamespaceOption(
             network=CRI.NODE if host_network else CRI.POD, pid=CRI.POD if shared_pids else CRI.CONTAINER

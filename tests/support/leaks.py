@@ -17,6 +17,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support import templates
 from support.bed import CGROUP
 from support.mounts import mount_points
 
@@ -68,6 +69,8 @@ def processes(state_root: Path | None = None) -> set[Process]:
         children = [c for c in by_parent.get(todo.pop(), []) if c not in ours]
         ours.update(children)
         todo += children
+    # A template may stay, which serves the tests to come.
+    ours -= {p.pid for p, _ in found if templates.is_template(p.command)}
     return {p for p, _ in found if p.pid in ours and p.pid != os.getpid()}
 
 

@@ -27,11 +27,12 @@ import tomli_w
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message_factory import GetMessageClass
 from support import bed, leaks
-from support.client_streams import DEADLINE_S, Streams, poll
+from support.client_streams import DEADLINE_S, Streams, poll, until
 from support.mounts import mount_points, unmount_below
 
 from shim.bootstrap.start import start_shim
 from shim.errors import ShimError
+from shim.linux.pidfd import exit_status_of
 from shim.proto import ocishim_pb2, sandbox_pb2, task_types_pb2, task_v2_pb2, task_v3_pb2
 from shim.proto.runtime_options_pb2 import Options
 from shim.transport.client import Client, PendingCall
@@ -121,7 +122,7 @@ class Connection:
 
 
 class ShimProcess:
-    """A running shim below the state root ``root``, configured with ``settings``; a child of this process."""
+    """A running shim below the state root ``root``, configured with ``settings``."""
 
     def __init__(self, root: Path, *, name: str = "shim", **settings: Any) -> None:
         self.root = root
@@ -146,9 +147,17 @@ class ShimProcess:
     def ended(self, timeout_s: float = DEADLINE_S) -> bool:
         """Whether the process ends within ``timeout_s``; it is reaped then."""
         if self.status is None and poll(self._pidfd, select.POLLIN, timeout_s):
-            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            self.status = self._reap()
             os.close(self._pidfd)
         return self.status is not None
+
+    def _reap(self) -> int:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            # A fork of the template, which is reaped by the kernel.
+            until(lambda: exit_status_of(self._pidfd) is not None, "the status of a process that was reaped")
+            return os.waitstatus_to_exitcode(exit_status_of(self._pidfd))
 
     def signal(self, number: int) -> None:
         signal.pidfd_send_signal(self._pidfd, number)
