@@ -30,6 +30,7 @@ from shim.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, N
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+    from shim.cgroup.files import ReadFile
     from shim.cgroup.hierarchy import Hierarchy, Mount
     from shim.cgroup.limits import Write
 
@@ -153,13 +154,13 @@ class Group:
         """The processes in the group and below it, ascending; empty when it is gone."""
         return tree.pids(self.directory)
 
-    def stats(self) -> stats.Stats:
+    def stats(self, read_file: ReadFile = tree.read_file) -> stats.Stats:
         """What the kernel counted.
 
         Raises:
             NotFound: the group is gone.
         """
-        return stats.read(self.directory)
+        return stats.read(self.directory, read_file)
 
     def exists(self) -> bool:
         """Whether the group is there."""

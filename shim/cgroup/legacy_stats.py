@@ -9,17 +9,18 @@ Source: kernel Documentation/admin-guide/cgroup-v1.
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from shim.cgroup import tree
+from shim.cgroup.files import GroupFiles
 from shim.cgroup.stats import PidsStat, RdmaEntry, RdmaStat, hugepage_sizes, rdma_entries
-from shim.cgroup.tree import GONE, read_file
-from shim.errors import from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shim.cgroup.files import ReadFile
 
 __all__ = [
     "BlkioEntry",
@@ -172,85 +173,74 @@ class Stats:
     memory_oom_control: OomControl = OomControl()
 
 
-def read(directories: Mapping[str, str]) -> Stats:
-    """The counters of the groups in ``directories``, by controller; a group that is gone counts as zeros."""
-    memory = directories.get("memory")
+def read(directories: Mapping[str, str], read_file: ReadFile = tree.read_file) -> Stats:
+    """The counters of the groups in ``directories``, by controller; a group that is gone counts as zeros.
+
+    Their files are read by ``read_file``.
+    """
+    groups = {name: GroupFiles(directory, read_file, unlimited=0) for name, directory in directories.items()}
+    memory = groups.get("memory")
     return Stats(
-        hugetlb=_hugetlb(directories["hugetlb"]) if "hugetlb" in directories else (),
-        pids=_pids(directories["pids"]) if "pids" in directories else _NO_PIDS,
-        cpu=CpuStat(_usage(directories.get("cpuacct")), _throttle(directories.get("cpu"))),
+        hugetlb=_hugetlb(groups["hugetlb"]) if "hugetlb" in groups else (),
+        pids=_pids(groups["pids"]) if "pids" in groups else _NO_PIDS,
+        cpu=CpuStat(_usage(groups.get("cpuacct")), _throttle(groups.get("cpu"))),
         memory=_memory(memory) if memory else MemoryStat(),
-        blkio=_blkio(directories["blkio"]) if "blkio" in directories else BlkioStat(),
-        rdma=_rdma(directories["rdma"]) if "rdma" in directories else _NO_RDMA,
-        memory_oom_control=oom_control(_content(memory, "memory.oom_control")) if memory else OomControl(),
+        blkio=_blkio(groups["blkio"]) if "blkio" in groups else BlkioStat(),
+        rdma=_rdma(groups["rdma"]) if "rdma" in groups else _NO_RDMA,
+        memory_oom_control=_oom_control(memory.pairs("memory.oom_control")) if memory else OomControl(),
     )
 
 
-def _content(directory: str, name: str) -> bytes:
-    try:
-        return read_file(f"{directory}/{name}")
-    except OSError as error:
-        if error.errno in GONE or error.errno == errno.EOPNOTSUPP:
-            return b""
-        raise from_os_error(error, f"cgroup {directory} cannot be read") from error
+def _pids(group: GroupFiles) -> PidsStat:
+    return PidsStat(group.number("pids.current"), group.number("pids.max"))
 
 
-def _number(directory: str, name: str) -> int:
-    text = _content(directory, name).strip()
-    return 0 if text == b"max" else int(text or 0)
-
-
-def _pairs(content: bytes) -> dict[bytes, int]:
-    words = content.split()
-    return dict(zip(words[::2], map(int, words[1::2]), strict=True))
-
-
-def _pids(directory: str) -> PidsStat:
-    return PidsStat(_number(directory, "pids.current"), _number(directory, "pids.max"))
-
-
-def _usage(directory: str | None) -> CpuUsage:
-    if directory is None:
+def _usage(group: GroupFiles | None) -> CpuUsage:
+    if group is None:
         return CpuUsage()
     return CpuUsage(
-        _number(directory, "cpuacct.usage"),
-        _number(directory, "cpuacct.usage_sys"),
-        _number(directory, "cpuacct.usage_user"),
-        tuple(map(int, _content(directory, "cpuacct.usage_percpu").split())),
+        group.number("cpuacct.usage"),
+        group.number("cpuacct.usage_sys"),
+        group.number("cpuacct.usage_user"),
+        tuple(map(int, group.content("cpuacct.usage_percpu").split())),
     )
 
 
-def _throttle(directory: str | None) -> Throttle:
-    counted = _pairs(_content(directory, "cpu.stat")) if directory else {}
+def _throttle(group: GroupFiles | None) -> Throttle:
+    counted = group.pairs("cpu.stat") if group else {}
     return Throttle(*(counted.get(key, 0) for key in (b"nr_periods", b"nr_throttled", b"throttled_time")))
 
 
-def _memory(directory: str) -> MemoryStat:
-    pairs = _pairs(_content(directory, "memory.stat"))
+def _memory(group: GroupFiles) -> MemoryStat:
+    pairs = group.pairs("memory.stat")
     return MemoryStat(
         **{name: pairs[key] for key, name in _MEMORY_NAMES.items() if key in pairs},
-        usage=_memory_entry(directory, "memory"),
-        swap=_memory_entry(directory, "memory.memsw"),
-        kernel=_memory_entry(directory, "memory.kmem"),
-        kernel_tcp=_memory_entry(directory, "memory.kmem.tcp"),
+        usage=_memory_entry(group, "memory"),
+        swap=_memory_entry(group, "memory.memsw"),
+        kernel=_memory_entry(group, "memory.kmem"),
+        kernel_tcp=_memory_entry(group, "memory.kmem.tcp"),
     )
 
 
-def _memory_entry(directory: str, prefix: str) -> MemoryEntry:
+def _memory_entry(group: GroupFiles, prefix: str) -> MemoryEntry:
     files = ("limit_in_bytes", "usage_in_bytes", "max_usage_in_bytes", "failcnt")
-    return MemoryEntry(*(_number(directory, f"{prefix}.{file}") for file in files))
+    return MemoryEntry(*(group.number(f"{prefix}.{file}") for file in files))
 
 
 def oom_control(content: bytes) -> OomControl:
     """The content of memory.oom_control."""
-    pairs = _pairs(content)
-    return OomControl(**{f.name: pairs.get(f.name.encode(), 0) for f in fields(OomControl)})
+    words = content.split()
+    return _oom_control(dict(zip(words[::2], map(int, words[1::2]), strict=True)))
 
 
-def _blkio(directory: str) -> BlkioStat:
+def _oom_control(pairs: Mapping[bytes, int]) -> OomControl:
+    return OomControl(*(pairs.get(key, 0) for key in (b"oom_kill_disable", b"under_oom", b"oom_kill")))
+
+
+def _blkio(group: GroupFiles) -> BlkioStat:
     return BlkioStat(
-        _blkio_entries(_content(directory, "blkio.throttle.io_service_bytes_recursive")),
-        _blkio_entries(_content(directory, "blkio.throttle.io_serviced_recursive")),
+        _blkio_entries(group.content("blkio.throttle.io_service_bytes_recursive")),
+        _blkio_entries(group.content("blkio.throttle.io_serviced_recursive")),
     )
 
 
@@ -274,22 +264,20 @@ def _device_path(number: str) -> str:
         return ""
 
 
-def _hugetlb(directory: str) -> tuple[HugetlbStat, ...]:
+def _hugetlb(group: GroupFiles) -> tuple[HugetlbStat, ...]:
     return tuple(
         HugetlbStat(
-            _number(directory, f"hugetlb.{size}.usage_in_bytes"),
-            _number(directory, f"hugetlb.{size}.max_usage_in_bytes"),
-            _number(directory, f"hugetlb.{size}.failcnt"),
+            group.number(f"hugetlb.{size}.usage_in_bytes"),
+            group.number(f"hugetlb.{size}.max_usage_in_bytes"),
+            group.number(f"hugetlb.{size}.failcnt"),
             size,
         )
         for size in hugepage_sizes()
     )
 
 
-def _rdma(directory: str) -> RdmaStat:
-    return RdmaStat(
-        rdma_entries(_content(directory, "rdma.current")), rdma_entries(_content(directory, "rdma.max"))
-    )
+def _rdma(group: GroupFiles) -> RdmaStat:
+    return RdmaStat(rdma_entries(group.content("rdma.current")), rdma_entries(group.content("rdma.max")))
 
 
 # The message spells some names apart that the kernel writes as one.

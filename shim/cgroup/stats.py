@@ -16,11 +16,14 @@ import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from shim.cgroup.tree import read_file
+from shim.cgroup import tree
+from shim.cgroup.files import GroupFiles
 from shim.errors import NotFound, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from shim.cgroup.files import ReadFile
 
 __all__ = [
     "UNLIMITED",
@@ -201,8 +204,8 @@ class Stats:
     memory_events: MemoryEvents = MemoryEvents()
 
 
-def read(directory: str) -> Stats:
-    """The counters of the group ``directory``.
+def read(directory: str, read_file: ReadFile = tree.read_file) -> Stats:
+    """The counters of the group ``directory``, whose files are read by ``read_file``.
 
     Raises:
         NotFound: there is no such group.
@@ -213,65 +216,45 @@ def read(directory: str) -> Stats:
         if error.errno in {errno.ENOENT, errno.ENODEV}:
             raise NotFound(f"cgroup {directory} does not exist") from error
         raise from_os_error(error, f"cgroup {directory} cannot be read") from error
+    group = GroupFiles(directory, read_file, unlimited=UNLIMITED)
     return Stats(
-        pids=_pids(directory) if b"pids" in enabled else PidsStat(),
-        cpu=_cpu(directory),
-        memory=_memory(directory) if b"memory" in enabled else MemoryStat(),
-        rdma=_rdma(directory) if b"rdma" in enabled else RdmaStat(),
-        io=_io(directory, enabled=b"io" in enabled),
-        hugetlb=_hugetlb(directory) if b"hugetlb" in enabled else (),
-        memory_events=_memory_events(directory) if b"memory" in enabled else MemoryEvents(),
+        pids=_pids(group) if b"pids" in enabled else PidsStat(),
+        cpu=_cpu(group),
+        memory=_memory(group) if b"memory" in enabled else MemoryStat(),
+        rdma=_rdma(group) if b"rdma" in enabled else RdmaStat(),
+        io=_io(group, enabled=b"io" in enabled),
+        hugetlb=_hugetlb(group) if b"hugetlb" in enabled else (),
+        memory_events=_memory_events(group) if b"memory" in enabled else MemoryEvents(),
     )
 
 
-def _content(directory: str, name: str) -> bytes:
-    try:
-        return read_file(f"{directory}/{name}")
-    except OSError as error:
-        # EOPNOTSUPP: pressure is switched off. Everything else is a file or a group that is not there (any more).
-        if error.errno in {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP}:
-            return b""
-        raise from_os_error(error, f"cgroup {directory} cannot be read") from error
+def _pids(group: GroupFiles) -> PidsStat:
+    return PidsStat(group.number("pids.current"), group.number("pids.max"))
 
 
-def _number(directory: str, name: str) -> int:
-    text = _content(directory, name).strip()
-    return UNLIMITED if text == b"max" else int(text or 0)
-
-
-def _pairs(content: bytes) -> dict[bytes, bytes]:
-    """Lines of ``name value``."""
-    words = iter(content.split())
-    return dict(zip(words, words, strict=True))
-
-
-def _pids(directory: str) -> PidsStat:
-    return PidsStat(_number(directory, "pids.current"), _number(directory, "pids.max"))
-
-
-def _cpu(directory: str) -> CpuStat:
+def _cpu(group: GroupFiles) -> CpuStat:
     # cpu.stat is the core's: it exists, with the usage alone, without the controller too.
     return CpuStat(
-        psi=_psi(_content(directory, "cpu.pressure")),
-        **_select(_pairs(_content(directory, "cpu.stat")), _CPU_NAMES),
+        psi=_psi(group.content("cpu.pressure")),
+        **_select(group.pairs("cpu.stat"), _CPU_NAMES),
     )
 
 
-def _memory(directory: str) -> MemoryStat:
-    pairs = _pairs(_content(directory, "memory.stat"))
+def _memory(group: GroupFiles) -> MemoryStat:
+    pairs = group.pairs("memory.stat")
     return MemoryStat(
         **_select(pairs, _MEMORY_NAMES),
-        **{name: sum(int(pairs.get(part, 0)) for part in parts) for name, parts in _SPLIT_COUNTERS.items()},
-        **{name: _number(directory, file) for name, file in _MEMORY_FILES.items()},
-        psi=_psi(_content(directory, "memory.pressure")),
+        **{name: sum(pairs.get(part, 0) for part in parts) for name, parts in _SPLIT_COUNTERS.items()},
+        **{name: group.number(file) for name, file in _MEMORY_FILES.items()},
+        psi=_psi(group.content("memory.pressure")),
     )
 
 
-def _memory_events(directory: str) -> MemoryEvents:
-    return MemoryEvents(**_select(_pairs(_content(directory, "memory.events")), _MEMORY_EVENT_NAMES))
+def _memory_events(group: GroupFiles) -> MemoryEvents:
+    return MemoryEvents(**_select(group.pairs("memory.events"), _MEMORY_EVENT_NAMES))
 
 
-def _select(pairs: Mapping[bytes, bytes], names: Mapping[bytes, str]) -> dict[str, int]:
+def _select(pairs: Mapping[bytes, bytes | int], names: Mapping[bytes, str]) -> dict[str, int]:
     return {name: int(pairs[key]) for key, name in names.items() if key in pairs}
 
 
@@ -286,9 +269,9 @@ def _psi_data(words: list[bytes]) -> PsiData:
     return PsiData(float(avg10), float(avg60), float(avg300), int(total))
 
 
-def _io(directory: str, *, enabled: bool) -> IoStat:
-    usage = tuple(_io_entries(_content(directory, "io.stat"))) if enabled else ()
-    return IoStat(usage, _psi(_content(directory, "io.pressure")))
+def _io(group: GroupFiles, *, enabled: bool) -> IoStat:
+    usage = tuple(_io_entries(group.content("io.stat"))) if enabled else ()
+    return IoStat(usage, _psi(group.content("io.pressure")))
 
 
 def _io_entries(content: bytes) -> list[IoEntry]:
@@ -303,13 +286,13 @@ def _io_entries(content: bytes) -> list[IoEntry]:
     return entries
 
 
-def _hugetlb(directory: str) -> tuple[HugetlbStat, ...]:
+def _hugetlb(group: GroupFiles) -> tuple[HugetlbStat, ...]:
     return tuple(
         HugetlbStat(
-            _number(directory, f"hugetlb.{size}.current"),
-            _number(directory, f"hugetlb.{size}.max"),
+            group.number(f"hugetlb.{size}.current"),
+            group.number(f"hugetlb.{size}.max"),
             size,
-            int(_pairs(_content(directory, f"hugetlb.{size}.events")).get(b"max", 0)),
+            group.pairs(f"hugetlb.{size}.events").get(b"max", 0),
         )
         for size in hugepage_sizes()
     )
@@ -332,10 +315,8 @@ def _spelt(size_kib: int) -> str:
     return f"{size_kib}KB"
 
 
-def _rdma(directory: str) -> RdmaStat:
-    return RdmaStat(
-        rdma_entries(_content(directory, "rdma.current")), rdma_entries(_content(directory, "rdma.max"))
-    )
+def _rdma(group: GroupFiles) -> RdmaStat:
+    return RdmaStat(rdma_entries(group.content("rdma.current")), rdma_entries(group.content("rdma.max")))
 
 
 def rdma_entries(content: bytes) -> tuple[RdmaEntry, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "CHUNK",
     "GONE",
     "descendants",
     "listed",
@@ -31,7 +32,7 @@ __all__ = [
 # A group, or the process or controller behind a file, went away between open and read.
 GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH})
 
-_CHUNK = 16384
+CHUNK = 16384
 
 
 def read_file(path: str) -> bytes:
@@ -42,9 +43,9 @@ def read_file(path: str) -> bytes:
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = chunk = os.read(fd, _CHUNK)
-        while len(chunk) == _CHUNK:
-            chunk = os.read(fd, _CHUNK)
+        content = chunk = os.read(fd, CHUNK)
+        while len(chunk) == CHUNK:
+            chunk = os.read(fd, CHUNK)
             content += chunk
     finally:
         os.close(fd)

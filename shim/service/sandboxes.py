@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shim.config import Config
     from shim.service.containers import Containers
     from shim.task import Container, Workshop
-    from shim.task.control_group import Statistics
+    from shim.task.meter import Statistics
     from shim.task.sandbox_request import SandboxRequest
 
 __all__ = ["Sandboxes"]

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from shim.process import Exit
     from shim.runtime import CheckpointOptions, Driver
     from shim.stdio import Streams
-    from shim.task.control_group import ControlGroup, Statistics
+    from shim.task.control_group import ControlGroup
+    from shim.task.meter import Statistics
     from shim.task.process import Snapshot, TaskProcess
     from shim.task.request import CreateRequest
     from shim.task.workshop import Workshop

@@ -15,15 +15,14 @@ import logging
 import os
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from shim.cgroup.accounting import group_of
 from shim.cgroup.group import Group, clean_path
-from shim.cgroup.legacy_stats import Stats as LegacyStats
 from shim.cgroup.limits import controllers_of, plan
-from shim.cgroup.stats import Stats
 from shim.errors import DeadlineExceeded, NotFound
 from shim.oci.spec import with_cgroups_path, with_devices_only
+from shim.task.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +30,10 @@ if TYPE_CHECKING:
     from shim.cgroup.accounting import Accounting
     from shim.config import Config
     from shim.oci.spec import Spec
+    from shim.task.meter import Statistics
     from shim.task.workshop import Workshop
 
-__all__ = ["ControlGroup", "Statistics"]
+__all__ = ["ControlGroup"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ _DEFAULT_PARENT = "/ocishim"
 _DEFAULT_STATE_ROOT = "/run/ocishim"
 _REMOVE_S = 10.0
 _LOOK_AGAIN_S = 0.01
-
-Statistics: TypeAlias = Stats | LegacyStats
 
 
 class ControlGroup:
@@ -55,6 +53,7 @@ class ControlGroup:
         self._shop = shop
         self._id = container_id
         self._group: Accounting | None = None
+        self._meter: Meter | None = None
         self._watched = False
         self._kills = 0
         self._on_oom: Callable[[], None] = lambda: None
@@ -159,7 +158,9 @@ class ControlGroup:
         """
         if self._group is None:
             raise NotFound(f"cgroup of container {self._id} does not exist")
-        return self._group.stats()
+        if self._meter is None:
+            self._meter = Meter(self._group)
+        return self._meter.read()
 
     async def clear(self) -> None:
         """No process is in it any more; what was left is killed.
@@ -188,6 +189,9 @@ class ControlGroup:
             DeadlineExceeded: something in it does not die.
         """
         self.oom_killed()
+        if self._meter is not None:
+            self._meter.close()
+            self._meter = None
         if self.ours and isinstance(self._group, Group):
             await self._group.aremove(_REMOVE_S)
         self._group = None

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.cgroup import stats
+from shim.cgroup.files import GroupFiles
 from shim.cgroup.stats import UNLIMITED, IoEntry, PsiData, PsiStats, RdmaEntry, Stats
+from shim.cgroup.tree import read_file
 from shim.errors import NotFound
 
 PRESSURE = (
@@ -87,14 +89,14 @@ def test_missing_files_are_zero(tmp_path, monkeypatch):
     assert stats.read(str(tmp_path)) == Stats(hugetlb=(stats.HugetlbStat(0, 0, "2MB", 0),))
 
 
-def test_files_of_disabled_controllers_are_not_opened(group, monkeypatch):
-    directory = group(**{"cgroup.controllers": "\n"})
+def test_files_of_disabled_controllers_are_not_opened(group):
     opened = []
-    original = stats.read_file
-    monkeypatch.setattr(
-        stats, "read_file", lambda path: (opened.append(path.rpartition("/")[2]), original(path))[1]
-    )
-    found = stats.read(directory)
+
+    def noted(path):
+        opened.append(path.rpartition("/")[2])
+        return read_file(path)
+
+    found = stats.read(group(**{"cgroup.controllers": "\n"}), noted)
     assert opened == ["cgroup.controllers", "cpu.pressure", "cpu.stat", "io.pressure"]
     assert found.cpu.usage_usec == 300
     assert found.memory.usage == 0
@@ -130,5 +132,6 @@ def test_huge_page_sizes_are_spelt_as_in_file_names(monkeypatch, names, sizes):
 @given(st.dictionaries(st.sampled_from(sorted(stats._MEMORY_NAMES)), st.integers(0, UNLIMITED)))
 def test_pairs_round_trip(values):
     content = b"".join(b"%s %d\n" % item for item in values.items())
-    selected = stats._select(stats._pairs(content), stats._MEMORY_NAMES)
+    files = GroupFiles("", lambda _path: content, unlimited=0)
+    selected = stats._select(files.pairs("memory.stat"), stats._MEMORY_NAMES)
     assert selected == {name.decode(): value for name, value in values.items()}
