@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from shim.errors import NotFound, ShimError
+from shim.errors import FailedPrecondition, NotFound, ShimError
 from shim.oci.process import with_process_terminal
 from shim.oci.spec import to_json
 from shim.process import Exit
@@ -55,9 +55,11 @@ class ExecProcess(TaskProcess):
         """Run it; returns its pid on the host.
 
         Raises:
-            ShimError: it cannot run; it counts as stopped with 255 then, so that no Wait hangs, and can be deleted.
+            ShimError: it cannot run. It stays created then, and can only be deleted; Wait says 255, and never hangs.
         """
         self.machine.check("start")
+        if self.exit is not None:
+            raise FailedPrecondition(f"cannot start {self.machine.what}: it has failed to start")
         try:
             child = await self._run_runtime(shop, driver, bundle)
             if self.state is State.DELETED:
@@ -154,10 +156,11 @@ class ExecProcess(TaskProcess):
             with suppress(ShimError, OSError):
                 self.child.send_signal(9)
         await self.io.close()
+        self._inside_pid = None
         # Nobody is told of the exit of what never started.
         self.exit_told = True
         if self.state is not State.DELETED:
-            self.settle(Exit(_START_FAILED, time.time_ns()))
+            self.fail(Exit(_START_FAILED, time.time_ns()))
         elif self.child is not None:
             self.child.close()
 

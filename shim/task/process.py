@@ -29,7 +29,7 @@ _STARTS_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A process as State shows it. ``exit`` is None until it has ended."""
+    """A process as State shows it. ``exit`` is None until it has ended, or its start has failed."""
 
     id: str
     pid: int
@@ -122,6 +122,11 @@ class TaskProcess:
         """The process has ended: from now on State, Wait and Delete say so."""
         self.exit = ended
         self.machine.move(State.STOPPED)
+        self._settled.set()
+
+    def fail(self, ended: Exit) -> None:
+        """The start has failed for good: whoever waits hears ``ended``. The state stays created, as clients expect it."""
+        self.exit = ended
         self._settled.set()
 
     def forget(self) -> None:

@@ -8,6 +8,8 @@ Theory of operation. A process moves forward only, but for pause and resume:
                         v   |
               pausing, paused               created --delete--> deleted
 
+An exec whose start has failed stays created: clients of containerd's shim look for that.
+
 ``Machine.move`` is the only writer. Whoever asks for something impossible is told the verb and the state, with the code
 FailedPrecondition, which clients can tell from a failure of the runtime. A deleted process is one that nobody knows.
 

@@ -123,7 +123,7 @@ def test_start_after_the_end_of_the_init(shim):
 
 
 @pytest.mark.parametrize("args", [["nothing-here"], ["/etc"]])
-def test_what_cannot_be_started_has_ended_with_255(shim, runtime, args):
+def test_what_cannot_be_started_stays_created_and_whoever_waits_is_told_255(shim, runtime, args):
     container = shim.running(runtime=runtime)
     streams = shim.streams(stdin=True, stderr=True)
     container.add_exec("e", args, streams)
@@ -135,10 +135,14 @@ def test_what_cannot_be_started_has_ended_with_255(shim, runtime, args):
     # crun 1.8 says "open executable: Operation not permitted" of a directory.
     assert args[0] in str(caught.value) or (runtime == "crun" and args == ["/etc"])
     assert waiting.result().exit_status == 255
-    assert container.state("e") == "STOPPED"
-    with raises(FailedPrecondition, "cannot start", "stopped"):
+    assert container.state("e") == "CREATED"
+    with raises(FailedPrecondition, "cannot start", "it has failed to start"):
         container.start("e")
     assert container.delete("e").exit_status == 255
+    with raises(FailedPrecondition, "process not created"):
+        container.kill(9, "e")
+    container.call("ResizePty", exec_id="e", width=80, height=24)
+    container.call("CloseIO", exec_id="e", stdin=True)
     # What the runtime said on the process's stderr is not the process's.
     assert streams.read() == streams.read("stderr") == b""
     assert container.state() == "RUNNING"
