@@ -93,7 +93,7 @@ def wait_and_serve(
     """One request is waited for, and done; the process ends here.
 
     It waits in ``cgroups`` for a while, those of the last caller, which is likely to be the next. To ``tell`` it writes those
-    of the caller, or a byte when it has none that it can serve.
+    of the caller, or an empty line when there was none.
     """
     set_parent_death_signal(signal.SIGKILL)
     after_fork()
@@ -114,7 +114,7 @@ def wait_and_serve(
         status = _do(connection, shim, own, tell, unchanged)
     except (OSError, ShimError) as error:
         with suppress(OSError):
-            os.write(tell.fileno(), b"!")
+            os.write(tell.fileno(), b"\n")
             connection.send(str(error).encode(errors="replace"))
         os._exit(1)
     if shim.plan is None:

@@ -15,6 +15,8 @@ import select
 import signal
 import sys
 import time
+import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from shim.bootstrap.listener import listen
@@ -23,6 +25,7 @@ from shim.linux.fd import OwnedFd, pipe
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
 
     from shim.linux.inotify import FileWatch
 
@@ -41,14 +44,28 @@ def main(path: str) -> int:
         listener = listen(path)
     except AlreadyExists:
         return 0
-    try:
-        stale = _serve(listener, began)
-    finally:
-        os.unlink(path)
+    with _errors_to(f"{path}.log"), listener:
+        try:
+            stale = _serve(listener, began)
+        finally:
+            os.unlink(path)
     if stale and not os.fork():
         os.setsid()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves, of another build
     return 0
+
+
+@contextmanager
+def _errors_to(log: str) -> Iterator[None]:
+    """Stderr is the file ``log``, which is there afterwards if anything was said: that is a fault of ours."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 2)
+    os.close(fd)
+    try:
+        yield
+    finally:
+        if not os.stat(log).st_size:
+            os.unlink(log)
 
 
 def _end(_number: int, _frame: object) -> NoReturn:
@@ -119,5 +136,7 @@ def _fork(listener: socket.socket, watch: FileWatch, cgroups: bytes) -> OwnedFd:
             signal.signal(number, signal.SIG_DFL)
         mine.close()
         wait_and_serve(me, listener, its, cgroups, lambda: not select.select([watch], [], [], 0)[0])
+    except BaseException:  # noqa: BLE001 - there is nobody else to see it
+        traceback.print_exc()
     finally:
         os._exit(1)

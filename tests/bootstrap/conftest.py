@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import bed, leaks
+from support import bed, leaks, templates
 from support.client_streams import DEADLINE_S, poll
 from support.shims import NAMESPACE, CgroupParent, Connection
 
@@ -23,15 +23,23 @@ from shim.proto.bootstrap_pb2 import BootstrapParams
 
 
 class Program:
-    """``containerd-shim-ocishim-v2`` for a containerd at ``root``/containerd.sock; ends the shims that it started."""
+    """``containerd-shim-ocishim-v2`` for a containerd at ``root``/containerd.sock; ends the shims that it started.
 
-    def __init__(self, root: Path) -> None:
+    It is either the interpreter's program, or the launcher with a template that serves it.
+    """
+
+    def __init__(self, root: Path, *, template: bool = False) -> None:
         self.root = root
+        self.program = [sys.executable, "-m", "shim.bootstrap.containerd"]
         self.address = f"{root}/containerd.sock"
         self.config = root / "config.toml"
         self.config.write_text(f'state_root = "{root}/o"\nidle_timeout = 3600.0\n')
         self.env = {**os.environ, "OCISHIM_CONFIG": str(self.config), "PYTHONPATH": str(bed.CHECKOUT)}
         self.addresses: set[str] = set()
+        if template:
+            self.program = [str(templates.installed() / templates.LAUNCHER)]
+            templates.ready(templates.installed(), **self.env)
+            self.env["OCISHIM_TEMPLATE"] = "only"
 
     def command(
         self, action: str, container_id: str, bundle: Path | None = None, namespace: str = NAMESPACE
@@ -39,7 +47,7 @@ class Program:
         """The words of containerd, in its order."""
         flags = ["-namespace", namespace, "-address", self.address, "-publish-binary", "/usr/bin/containerd"]
         flags += ["-id", container_id, *(["-bundle", str(bundle)] if bundle else [])]
-        return [sys.executable, "-m", "shim.bootstrap.containerd", *flags, action]
+        return [*self.program, *flags, action]
 
     def run(
         self, argv: list[str], cwd: Path, stdin: bytes = b"", **env: str
@@ -101,11 +109,11 @@ class Program:
         self.addresses.clear()
 
 
-@pytest.fixture
-def program(state_root: Path) -> Iterator[Program]:
+@pytest.fixture(params=["interpreter", "template"])
+def program(request: pytest.FixtureRequest, state_root: Path) -> Iterator[Program]:
     """Leaves no process, no descriptor and no socket behind."""
     before = _inventory(state_root)
-    program = Program(state_root)
+    program = Program(state_root, template=request.param == "template")
     yield program
     used = set(program.addresses)
     program.end()

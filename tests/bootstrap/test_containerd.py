@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_delete_goes_on_when_the_runtime_hangs(tmp_path, state_root):
     bundle = Bundle(tmp_path / "bundle")
     bundle.rootfs.mkdir(parents=True)
     mount("none", str(bundle.rootfs), "tmpfs", 0, "")
-    remember(bundle, "c1", "ns", Config(state_root=str(state_root), runtime=str(runc)), "")
+    asyncio.run(remember(bundle, "c1", "ns", Config(state_root=str(state_root), runtime=str(runc)), ""))
     try:
         with raises(DeadlineExceeded, "0.2 s"):
             delete_from_disk(bundle.path, 0.2)

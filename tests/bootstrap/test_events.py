@@ -87,6 +87,25 @@ def test_out_of_memory_is_told_before_the_exit(cgroups, program, containerd, bun
     assert set(topics[2:-2]) == {"oom"}
 
 
+def test_out_of_memory_in_the_pod_is_told_before_the_exit(cgroups, program, containerd, bundle):
+    """The limit is that of the group above alone, as a pod's is."""
+    folder = bundle(["sh", "-c", "x=x; while true; do x=$x$x; done"])
+    program.start(folder, "c1", TTRPC_ADDRESS=str(containerd.path))
+    with program.connect() as connection:
+        create(connection, cgroups, folder, "c1")
+        files = [top / name for top in cgroups.folders for name in ("memory.max", "memory.limit_in_bytes")]
+        (limit,) = [file for file in files if file.exists()]
+        limit.write_text(str(48 << 20))
+        connection.call("Start", id="c1")
+        assert connection.call("Wait", id="c1").exit_status == 137
+        connection.call("Delete", id="c1")
+    containerd.until("delete")
+    topics = containerd.topics()
+    assert topics[:2] == ["create", "start"]
+    assert topics[-2:] == ["exit", "delete"]
+    assert set(topics[2:-2]) == {"oom"}
+
+
 def test_what_is_over_at_once_and_what_never_ran(cgroups, program, containerd, bundle):
     folders = [bundle(["true"]), bundle(["true"])]
     program.start(folders[0], "c1", TTRPC_ADDRESS=str(containerd.path))
