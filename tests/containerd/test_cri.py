@@ -9,7 +9,7 @@ import signal
 import grpc
 import pytest
 from support import bed
-from support.cri import CRI, SANDBOXES, KubernetesContainerd
+from support.cri import CRI, KERNELS, SANDBOXES, KubernetesContainerd
 from support.cri_streams import STDERR
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("no_pods")]
@@ -24,7 +24,20 @@ def test_containerd_serves_cri(kubernetes: KubernetesContainerd) -> None:
     assert kubernetes.call("Version", CRI.VersionRequest()).runtime_name == "containerd"
 
 
-@pytest.mark.parametrize("handler", ["runc", "crun", *GVISOR, *SANDBOXES])
+@pytest.mark.containerd2
+def test_a_kubelet_is_told_what_a_handler_can(kubernetes: KubernetesContainerd) -> None:
+    """Where containerd asks only what it takes for its own shim (2.0, 2.1) one is named by its path: deploy/README.md."""
+    handlers = kubernetes.call("Status", CRI.StatusRequest()).runtime_handlers
+    (features,) = (handler.features for handler in handlers if handler.name == "path")
+    assert features.user_namespaces
+    assert features.recursive_read_only_mounts
+    pod = kubernetes.run_pod("by-path", "path")
+    assert pod.wait(pod.start("c", "sh", "-c", "exit 4")) == 4
+    pod.stop()
+    pod.remove()
+
+
+@pytest.mark.parametrize("handler", ["runc", "crun", *GVISOR, *SANDBOXES, *KERNELS])
 def test_life_of_a_pod(kubernetes: KubernetesContainerd, handler: str) -> None:
     pod = kubernetes.run_pod("life", handler)
     assert kubernetes.pods() == {pod.id: CRI.SANDBOX_READY}
@@ -77,7 +90,7 @@ def test_a_client_talks_to_a_command(kubernetes: KubernetesContainerd, handler: 
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES, *KERNELS])
 def test_a_client_is_attached(kubernetes: KubernetesContainerd, handler: str) -> None:
     """stdin ends with the client where the container asks for it; its log has everything all the same."""
     pod = kubernetes.run_pod("attached", handler)
@@ -153,7 +166,7 @@ def test_a_pod_tells_what_it_uses(kubernetes: KubernetesContainerd, handler: str
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
+@pytest.mark.parametrize("handler", ["runc", *SANDBOXES, *KERNELS])
 def test_containers_may_see_each_others_processes(kubernetes: KubernetesContainerd, handler: str) -> None:
     """One that does not listen is killed, with all that it has started and nothing else."""
     pod = kubernetes.run_pod("pids", handler, shared_pids=True)
@@ -172,7 +185,7 @@ def test_containers_may_see_each_others_processes(kubernetes: KubernetesContaine
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES])
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES, *KERNELS])
 def test_a_pod_without_its_first_process_is_not_ready(kubernetes: KubernetesContainerd, handler: str) -> None:
     pod = kubernetes.run_pod("dying", handler)
     os.kill(pod.pid, signal.SIGKILL)
@@ -181,7 +194,7 @@ def test_a_pod_without_its_first_process_is_not_ready(kubernetes: KubernetesCont
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
+@pytest.mark.parametrize("handler", ["runc", *SANDBOXES, *KERNELS])
 def test_a_pod_whose_shim_is_killed_leaves_nothing(kubernetes: KubernetesContainerd, handler: str) -> None:
     pod = kubernetes.run_pod("shimless", handler)
     container = pod.start("c", "sleep", "100")

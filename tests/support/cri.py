@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from support import bed, images
+from support import bed, images, templates
 from support.containerd import RUNTIME, Containerd
 from support.cri_streams import Channels, opened
 
@@ -75,6 +75,11 @@ _KERNEL_HANDLER = f"""
 _KERNEL_PROGRAM = """#!/bin/sh
 OCISHIM_CONFIG={config} exec containerd-shim-ocishim-v2 "$@"
 """
+_PATH_HANDLER = """
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.path]
+  runtime_type = "io.containerd.runc.v2"
+  runtime_path = "{program}"
+"""
 _RUNSC_CONFIG = """
 [runsc_config]
 # Debian's runsc of 2022 takes every network namespace for the host's on Linux 6.8 and newer, and refuses a stack of its own.
@@ -114,6 +119,7 @@ class KubernetesContainerd(Containerd):
         program.chmod(0o755)
         if SANDBOXES:
             text += _SANDBOX_HANDLER + _KERNEL_HANDLER.format(program=program)
+            text += _PATH_HANDLER.format(program=templates.installed() / templates.LAUNCHER)
         return text
 
     def program(self) -> list[str]:
