@@ -1,7 +1,8 @@
 """The containers of one shim process, by id, and when the process has nothing left to do.
 
 An id is taken from the moment Create begins, so that of two Creates at once one gets AlreadyExists; it is free again when
-Create has failed or Delete has succeeded.
+Create has failed or Delete has succeeded. A Delete ends a Create that is going on: containerd sends it when it has given up on
+one, and would else leave a shim that waits for a client of the streams.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import logging
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shim.errors import AlreadyExists, NotFound, ShimError
+from shim.errors import AlreadyExists, Canceled, NotFound, ShimError
 from shim.task import create
 
 if TYPE_CHECKING:
@@ -24,6 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["Containers"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Making:
+    """A container that is being made, by the Create in ``task``."""
+
+    bundle: str
+    task: asyncio.Task[object] | None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    unwanted: bool = False
+
+    def give_up(self) -> None:
+        if self.task is not None and not self.unwanted:
+            self.unwanted = True
+            self.task.cancel()
 
 
 class Containers:
@@ -39,7 +56,7 @@ class Containers:
         self._on_empty = on_empty
         self._on_change = on_change
         self._by_id: dict[str, Container] = {}
-        self._creating: dict[str, str] = {}
+        self._creating: dict[str, _Making] = {}
         self._removals: set[asyncio.Task[None]] = set()
         self._shutdown_asked = False
 
@@ -65,24 +82,33 @@ class Containers:
 
     def bundles(self) -> set[str]:
         """The bundles of all containers, also of those that are just being made."""
-        return {str(container.bundle.path) for container in self} | set(self._creating.values())
+        return {str(container.bundle.path) for container in self} | {
+            m.bundle for m in self._creating.values()
+        }
 
     async def create(self, request: CreateRequest) -> Container:
         """A new container.
 
         Raises:
             AlreadyExists: the id is taken.
+            Canceled: it was given up.
             ShimError: it cannot be made; the id is free again.
         """
         if request.id in self._by_id or request.id in self._creating:
             raise AlreadyExists(f"container {request.id}")
-        self._creating[request.id] = request.bundle
+        making = self._creating[request.id] = _Making(request.bundle, asyncio.current_task())
         try:
             self._on_change()
             container = await create(self._shop, request)
             self._by_id[request.id] = container
+        except asyncio.CancelledError:
+            if not making.unwanted or making.task is None:
+                raise
+            making.task.uncancel()
+            raise Canceled(f"container {request.id} was deleted while it was created") from None
         finally:
             del self._creating[request.id]
+            making.over.set()
             self._on_change()
             self._check_empty()
         if request.config.auto_remove:
@@ -90,6 +116,12 @@ class Containers:
             self._removals.add(removal)
             removal.add_done_callback(self._removals.discard)
         return container
+
+    async def give_up_create(self, container_id: str) -> None:
+        """No container of that id is being made any more; one that was is as if it had never been asked for."""
+        if (making := self._creating.get(container_id)) is not None:
+            making.give_up()
+            await making.over.wait()
 
     def forget(self, container: Container) -> None:
         """The container is deleted; its id is free."""

@@ -107,6 +107,8 @@ class TaskService:
 
     async def delete(self, request: task.DeleteRequest, _: CallContext) -> task.DeleteResponse:
         """The container or the exec is gone for good."""
+        if not request.exec_id:
+            await self._containers.give_up_create(request.id)
         container = self._containers.get(request.id)
         pid, ended = await container.delete(request.exec_id)
         if not request.exec_id:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import random
 import time
 
 import pytest
+from support import bed
 from support.client_streams import until
+from support.mounts import mount_points
 from support.shims import Connection, options, raises
 
-from shim.errors import DeadlineExceeded, NotFound, ShimError
+from shim.errors import Canceled, DeadlineExceeded, NotFound, ShimError
 
 pytestmark = pytest.mark.root
 
@@ -35,6 +39,21 @@ def test_a_deadline_passes_during_create(shim):
     shim.call("Delete", id="late")
 
 
+def test_what_is_deleted_while_it_is_created_never_was(shim):
+    """containerd deletes what it has given up on; here the client of the output has gone, so nobody opens the FIFO."""
+    bundle = shim.make_bundle(["sleep", "1000"])
+    streams = shim.streams()
+    streams.close_reader()
+    creating = shim.begin("Create", id="c", bundle=str(bundle), options=options(), **streams.fields)
+    with raises(NotFound, "c"):
+        shim.call("Delete", id="c")
+    with raises(Canceled, "was deleted while it was created"):
+        creating.result()
+    assert shim.inspect()["containers"] == []
+    assert os.listdir(bundle) == ["config.json"]
+    shim.container(bundle, id="c").delete()
+
+
 def test_a_client_goes_away_during_delete(shim):
     container = shim.running(["true"])
     container.wait()
@@ -43,6 +62,32 @@ def test_a_client_goes_away_during_delete(shim):
     until(lambda: not shim.inspect()["containers"], "the deletion")
     with raises(NotFound, container.id):
         container.delete()
+
+
+def test_creates_are_cancelled_at_any_moment(shim):
+    """The connection is closed, or the deadline passes, while it is made; what is made all the same can be deleted."""
+    dice = random.Random(20261127)
+    source = json.loads((shim.make_bundle(["true"]) / "config.json").read_text())["root"]["path"]
+    rootfs = [{"type": "bind", "source": source, "options": ["rbind", "ro"]}]
+    bundle = shim.make_bundle(["sleep", "1000"], root={"path": "rootfs"})
+    for number in range(bed.scaled(40)):
+        moment = dice.random() * 0.05
+        with shim.process.connect() as client:
+            creating = client.begin(
+                "Create",
+                id=f"n{number}",
+                bundle=str(bundle),
+                rootfs=rootfs,
+                options=options(),
+                timeout=moment if number % 2 else None,
+            )
+            time.sleep(moment)
+            with contextlib.suppress(DeadlineExceeded):
+                if number % 2:
+                    creating.result()
+        take_away(shim)
+    assert shim.inspect()["containers"] == []
+    assert f"{bundle}/rootfs" not in mount_points().values()
 
 
 def test_clients_go_away_at_any_moment(shim):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from support import bed
 from support.client_streams import until
 from support.shims import raises
 
@@ -138,11 +139,11 @@ def test_what_cannot_be_started_stays_created_and_whoever_waits_is_told_255(shim
     assert container.state("e") == "CREATED"
     with raises(FailedPrecondition, "cannot start", "it has failed to start"):
         container.start("e")
-    assert container.delete("e").exit_status == 255
     with raises(FailedPrecondition, "process not created"):
         container.kill(9, "e")
     container.call("ResizePty", exec_id="e", width=80, height=24)
     container.call("CloseIO", exec_id="e", stdin=True)
+    assert container.delete("e").exit_status == 255
     # What the runtime said on the process's stderr is not the process's.
     assert streams.read() == streams.read("stderr") == b""
     assert container.state() == "RUNNING"
@@ -178,14 +179,16 @@ def test_the_output_of_an_exec_survives_the_container(shim, lender):
 
 def test_many_in_a_row_leave_nothing(shim):
     container = shim.running()
-    before = shim.inspect()["fds"]
-    for number in range(30):
-        streams = shim.streams(stderr=True)
-        container.exec(f"e{number}", ["sh", "-c", f"exit {number}"], streams)
-        assert container.wait(f"e{number}") == number
+    before = shim.inspect()
+    streams = shim.streams(stderr=True)
+    for number in range(bed.scaled(30)):
+        container.exec(f"e{number}", ["sh", "-c", f"echo x; exit {number % 256}"], streams)
+        assert container.wait(f"e{number}") == number % 256
         container.delete(f"e{number}")
-        streams.__exit__()
-    assert shim.inspect()["fds"] == before
+        assert streams.seen() == b"x\n" * (number + 1)
+    after = shim.inspect()
+    assert (after["fds"], after["children"]) == (before["fds"], before["children"])
+    assert after["rss_bytes"] - before["rss_bytes"] < 2 << 20
     assert sorted(p.name for p in container.bundle.iterdir()) == ["config.json", "container.json"]
 
 

@@ -19,7 +19,7 @@ from support import bed
 from support.client_streams import until
 from support.shims import Container, Shim, options, raises
 
-from shim.errors import DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unknown
+from shim.errors import Canceled, DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unknown
 
 pytestmark = pytest.mark.root
 
@@ -181,6 +181,18 @@ def test_a_container_is_deleted_under_its_exec(shim, fake):
     with raises(NotFound, "slow", "was deleted while it started"):
         starting.result()
     assert waiting.result().exit_status == 255
+
+
+def test_a_container_is_deleted_while_it_is_created(shim, fake):
+    """Its runtime is killed, and what that has made so far is undone."""
+    creating = begin_create(shim, fake("create", f'{fake.real} "$@"; {fake.gate}'))
+    until(lambda: shim.inspect()["children"] == 1, "the runtime")
+    with raises(NotFound, "slow"):
+        shim.call("Delete", id="slow")
+    with raises(Canceled, "slow"):
+        creating.result()
+    fake.open_gate()
+    shim.container(id="slow").delete()
 
 
 def test_an_exec_is_deleted_while_it_starts(shim, fake):

@@ -1,0 +1,82 @@
+"""What users of shims suffer from, with a real containerd; the whole list is in tests/integration/test_user_pains.py."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support import bed
+from support.containerd import IMAGE, RUNTIME, Containerd
+from support.mounts import mount_points
+from support.shims import Connection
+
+pytestmark = pytest.mark.root
+
+
+def bundle_of(daemon: Containerd, name: str) -> Path:
+    return daemon.folder / "state" / "io.containerd.runtime.v2.task" / daemon.namespace / name
+
+
+def test_a_root_filesystem_that_is_busy_is_detached(daemon: Containerd, settled: None) -> None:
+    """A process of the host stands in it. It keeps what it sees, and nobody else does."""
+    daemon.run("busy", "sleep", "100", options=("-d",))
+    rootfs = bundle_of(daemon, "busy") / "rootfs"
+    with subprocess.Popen(["sleep", "100"], cwd=rootfs) as stranger:
+        daemon.ctr("task", "rm", "-f", "busy")
+        daemon.ctr("container", "rm", "busy")
+        assert str(rootfs) not in mount_points().values()
+        assert os.listdir(f"/proc/{stranger.pid}/cwd")
+        stranger.kill()
+    said = [
+        line for line in daemon.log.read_text().splitlines() if f"{rootfs} was busy and is detached" in line
+    ]
+    assert len(said) == 1
+
+
+def test_containerd_is_killed_again_and_again(own_daemon: Containerd) -> None:
+    """Every shim is asked by every containerd, and answers; every container is what it was."""
+    names = [f"again{number}" for number in range(bed.scaled(5))]
+    for name in names:
+        own_daemon.run(name, "sleep", "1000", options=("-d",))
+    shims = sorted(own_daemon.shims())
+    tasks = sorted(own_daemon.ctr("task", "list").stdout.splitlines())
+    for _ in range(bed.scaled(3)):
+        own_daemon.kill()
+        own_daemon.start()
+        assert sorted(own_daemon.ctr("task", "list").stdout.splitlines()) == tasks
+    assert sorted(own_daemon.shims()) == shims
+    for name in names:
+        with Connection((bundle_of(own_daemon, name) / "address").read_text()) as connection:
+            assert connection.call("Connect", id=name).shim_pid in shims
+
+
+def test_ctr_is_killed_at_any_moment(daemon: Containerd, settled: None) -> None:
+    """What containerd makes of it is containerd's to delete; a shim that it has forgotten ends by itself."""
+    before = daemon.shim_config.read_text()
+    daemon.shim_config.write_text(f"{before}idle_timeout = 2.0\n")
+    dice = random.Random(20261127)
+    names = [f"cut{number}" for number in range(bed.scaled(10))]
+    for name in names:
+        words = daemon.command("run", "--runtime", RUNTIME, IMAGE, name, "sleep", "1000")
+        with subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as ctr:
+            time.sleep(dice.random() * 0.4)
+            ctr.kill()
+    for name in names:
+        # A task may come into being after its client has gone; without one the container can go.
+        bed.until(lambda name=name: removed(daemon, name), f"{name} stays")
+    daemon.shim_config.write_text(before)
+
+
+def removed(daemon: Containerd, name: str) -> bool:
+    daemon.ctr("task", "rm", "-f", name, check=False)
+    daemon.ctr("container", "rm", name, check=False)
+    listed = (
+        daemon.ctr("container", "list", "-q").stdout.split() + daemon.ctr("task", "list", "-q").stdout.split()
+    )
+    return name not in listed
