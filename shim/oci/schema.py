@@ -77,7 +77,7 @@ def string(expected: str = "a string", accepts: Callable[[str], object] = lambda
             _reject(path, expected, value)
         if "\0" in value:
             _reject(path, f"{expected} without a NUL character", value)
-        if any("\ud800" <= c <= "\udfff" for c in value):
+        if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
             _reject(path, f"{expected} of valid Unicode", value)
 
     return check

@@ -4,13 +4,13 @@ Each has a thread of its own, which ends with it: those of a pool stay, cost mem
 that hangs would be all that there can be. A call cannot be taken back once it has begun, so whoever is cancelled still
 waits for its end; otherwise what is to undo it would overtake it.
 
-Source: threading and asyncio documentation.
+Source: _thread and asyncio documentation.
 """
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -43,7 +43,8 @@ async def in_thread(call: Callable[..., _Result], *arguments: object, always: bo
                 loop.call_soon_threadsafe(outcome.set_result, result)
 
     try:
-        threading.Thread(target=run, name="in_thread", daemon=True).start()
+        # Not threading's, whose start waits until the thread runs: two more turns of the scheduler.
+        _thread.start_new_thread(run, ())
     except RuntimeError as error:
         if always:
             return call(*arguments)

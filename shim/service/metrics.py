@@ -33,7 +33,7 @@ def to_any(statistics: object, *, unified: bool) -> AnyMessage:
 
 def _members(values: Any) -> dict[str, Any]:
     """The fields that are not zero, and all parts, as protobuf's constructors take them."""
-    names, take = _fields_of(type(values))
+    names, take = _fields_of(values.__class__)
     found: dict[str, Any] = {}
     for name, value in zip(names, take(values), strict=True):
         if isinstance(value, _NUMBERS):

@@ -107,7 +107,7 @@ class Bundle:
             raise FailedPrecondition(f"root.path {root} of {spec.origin} is not a directory")
 
     def read_pid(self, name: str) -> int:
-        """The pid that the runtime wrote, whose file is removed.
+        """The pid that the runtime wrote.
 
         Raises:
             NotFound: it wrote none, or nonsense.
@@ -117,8 +117,6 @@ class Bundle:
             return int(file.read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
             raise NotFound(f"the OCI runtime left no pid in {file}: {error}") from error
-        finally:
-            self.remove_pid(name)
 
     def remove_pid(self, name: str) -> None:
         """Forget a pid file, should there be one."""

@@ -28,7 +28,7 @@ from shim.task.ending import Ending
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
 from shim.task.member_process import MemberProcess
-from shim.task.remains import forget, remember
+from shim.task.remains import forget
 from shim.task.states import State
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Container:
         if self.init.restores:
             return
         try:
-            await self._attach()
+            self._attach()
         except BaseException:
             await self.init.discard()
             raise
@@ -146,7 +146,7 @@ class Container:
                 return pid
             if self.init.restores:
                 pid = await self.init.restore(self._shop, self.bundle)
-                await self._attach()
+                self._attach()
             else:
                 pid = await self.init.start()
             self.started_at_ns = time.time_ns()
@@ -313,9 +313,8 @@ class Container:
     def _init_ended(self, ended: Exit) -> None:
         self._ending.init_ended(self.init, ended)
 
-    async def _attach(self) -> None:
+    def _attach(self) -> None:
         self.group.attach(self.pid, self._tell_oom)
-        await remember(self.bundle, self.id, self._shop.namespace, self.config, self.group.path, self.pid)
 
     def _check_alive(self) -> None:
         if self.init.state in {State.STOPPED, State.DELETED}:

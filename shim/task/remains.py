@@ -45,12 +45,11 @@ class Remains:
 
 
 async def remember(
-    bundle: Bundle, container_id: str, namespace: str, config: Config, cgroup_path: str, pid: int = 0
+    bundle: Bundle, container_id: str, namespace: str, config: Config, cgroup_path: str
 ) -> None:
-    """Write down what ``clear`` will need; ``pid`` is 0 until there is an init."""
+    """Write down what ``clear`` will need; the pid of the init is in the file in which the runtime left it."""
     settings = {name: getattr(config, name) for name in _FIELDS}
     record = {
-        "pid": pid,
         "id": container_id,
         "namespace": namespace,
         "cgroup_path": cgroup_path,
@@ -61,6 +60,7 @@ async def remember(
 
 async def forget(bundle: Bundle) -> None:
     """Nothing is left to clear away."""
+    bundle.remove_pid("init")
     await records.adelete(bundle.container_record, synced=False)
 
 
@@ -88,10 +88,8 @@ async def clear(
         ShimError: something could not be removed; the rest was.
     """
     failure: ShimError | None = None
-    pid = 0
     record = remembered(bundle) or copy
     if record is not None:
-        pid = record["pid"]
         try:
             await _clear_runtime(record, reaper, runtime_timeout_s)
         except ShimError as error:
@@ -102,7 +100,7 @@ async def clear(
         _log.warning("%s was busy and is detached", busy)
     if failure is not None:
         raise failure
-    return _recorded(bundle, pid)
+    return _recorded(bundle)
 
 
 async def _clear_runtime(record: dict[str, Any], reaper: Reaper, timeout_s: float | None) -> None:
@@ -126,7 +124,11 @@ async def _clear_cgroup(record: dict[str, Any], hierarchy: Hierarchy) -> None:
         await Group(hierarchy.unified, path).aremove(_REMOVE_S)
 
 
-def _recorded(bundle: Bundle, pid: int) -> Remains:
+def _recorded(bundle: Bundle) -> Remains:
+    try:
+        pid = bundle.read_pid("init")
+    except NotFound:
+        pid = 0
     try:
         record = records.load(bundle.exit_record)
     except ShimError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import threading
 
@@ -13,10 +14,13 @@ from shim.process.thread import in_thread
 
 
 async def test_the_result_and_the_error_come_back():
-    assert await in_thread(lambda a, b: (a, b, threading.current_thread().name), 1, 2) == (1, 2, "in_thread")
+    before = _thread._count()
+    *arguments, thread = await in_thread(lambda a, b: (a, b, threading.get_ident()), 1, 2)
+    assert arguments == [1, 2]
+    assert thread != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0)
-    await until(lambda: threading.active_count() == 1)
+    await until(lambda: _thread._count() == before)
 
 
 async def test_the_loop_goes_on_meanwhile():
@@ -52,10 +56,10 @@ async def test_who_is_cancelled_waits_for_its_end(fails):
 
 
 async def test_no_thread_can_be_had(monkeypatch):
-    def refuse(_: threading.Thread) -> None:
+    def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
     with pytest.raises(ResourceExhausted, match="no thread"):
-        await in_thread(threading.current_thread)
+        await in_thread(threading.get_ident)
     assert await in_thread(threading.current_thread, always=True) is threading.main_thread()

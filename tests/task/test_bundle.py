@@ -67,17 +67,17 @@ def test_the_root_filesystem_has_to_be_a_directory(folder):
     folder.check_rootfs(spec)
 
 
-def test_a_pid_file_is_read_once(folder):
-    folder.pid_file("init").write_text("17\n")
-    assert folder.read_pid("init") == 17
-    assert not folder.pid_file("init").exists()
+def test_the_pid_that_the_runtime_left(folder):
     with pytest.raises(NotFound, match="left no pid"):
         folder.read_pid("init")
+    folder.pid_file("init").write_text("17\n")
+    assert folder.read_pid("init") == 17
+    folder.remove_pid("init")
+    folder.remove_pid("init")
+    assert not folder.pid_file("init").exists()
     folder.pid_file("init").write_text("seventeen")
     with pytest.raises(NotFound, match="left no pid"):
         folder.read_pid("init")
-    assert not folder.pid_file("init").exists()
-    folder.remove_pid("init")
 
 
 def test_the_exit_is_a_record(folder):
