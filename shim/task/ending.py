@@ -93,9 +93,7 @@ class Ending:
         # An exec that hangs in the kernel must not keep the container's end a secret.
         with suppress(TimeoutError):
             async with asyncio.timeout(_EXECS_END_S):
-                for process in list(self._execs.values()):
-                    if process.state is State.RUNNING:
-                        await process.wait()
+                await asyncio.gather(*map(_ends, list(self._execs.values())))
         for process in list(self._execs.values()):
             self.tell(process)
 
@@ -103,3 +101,10 @@ class Ending:
         # Start holds the lock until it has told of the start.
         async with process.lock:
             self.tell(process)
+
+
+async def _ends(process: ExecProcess) -> None:
+    # One that is just being started may run yet, for a moment.
+    await process.start_over()
+    if process.state is State.RUNNING:
+        await process.wait()

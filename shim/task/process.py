@@ -7,7 +7,7 @@ It never waits for output: a background child may hold a pipe open for ever.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,6 +94,14 @@ class TaskProcess:
                 raise NotFound(f"{self.machine.what} was deleted while it started") from None
             finally:
                 self._starter = None
+
+    async def start_over(self) -> None:
+        """No Start is under way, or one that hangs."""
+        if self._starter is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STARTS_S), self.lock:
+                pass
 
     @asynccontextmanager
     async def for_delete(self) -> AsyncIterator[None]:

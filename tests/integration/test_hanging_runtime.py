@@ -183,6 +183,26 @@ def test_a_container_is_deleted_under_its_exec(shim, fake):
     assert waiting.result().exit_status == 255
 
 
+def test_a_container_ends_after_the_start_of_an_exec(shim, fake):
+    """Until then it runs, and takes further execs, as under containerd's own shim."""
+    container = shim.running(runtime=fake("exec", fake.gate))
+    container.add_exec("slow", ["true"])
+    starting = container.begin("Start", exec_id="slow")
+    until(lambda: shim.inspect()["children"] == 2, "the runtime")
+    container.kill()
+    until(lambda: not Path(f"/proc/{container.pid}").exists(), "the init has ended")
+    assert container.state() == "RUNNING"
+    container.add_exec("late", ["true"])
+    fake.open_gate()
+    with pytest.raises(ShimError, match="OCI runtime exec failed"):
+        starting.result()
+    assert container.wait() == 137
+    assert container.state("slow") == container.state("late") == "CREATED"
+    with raises(FailedPrecondition, "init process is not running"):
+        container.start("late")
+    container.delete()
+
+
 def test_a_container_is_deleted_while_it_is_created(shim, fake):
     """Its runtime is killed, and what that has made so far is undone."""
     creating = begin_create(shim, fake("create", f'{fake.real} "$@"; {fake.gate}'))
