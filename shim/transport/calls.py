@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.errors import Canceled, Code, DeadlineExceeded, Internal, ShimError, from_os_error
+from shim.errors import Canceled, Code, DeadlineExceeded, Internal, NotFound, ShimError, from_os_error
 from shim.proto.ttrpc_pb2 import Response
 from shim.ttrpc import Kind
 
@@ -105,6 +105,9 @@ def status(code: Code, text: str) -> bytes:
 def failure(error: BaseException, what: str) -> bytes:
     """The serialized Response for an exception that left the handler of ``what``."""
     known = _translated(error, what)
+    # What is not there is what clients ask for; a fault of our own is in the log already.
+    if not isinstance(known, NotFound | Canceled | Internal):
+        _log.info("%s: %s", what, known)
     return status(known.code, known.wire_message())
 
 

@@ -146,6 +146,7 @@ class Peer(asyncio.BufferedProtocol):
         self._full = False
         self._refusing = False
         self._closing = False
+        self._told: set[Code] = set()
 
     # What the event loop calls.
 
@@ -218,8 +219,9 @@ class Peer(asyncio.BufferedProtocol):
         try:
             request = Request.FromString(event.payload)
         except DecodeError:
-            text = "the request cannot be decoded: invalid argument"
-            self.reply(event.stream_id, status(Code.INVALID_ARGUMENT, text))
+            self._refuse(
+                event.stream_id, Code.INVALID_ARGUMENT, "the request cannot be decoded: invalid argument"
+            )
             return
         methods = self._services.get(request.service)
         method = methods.get(request.method) if methods else None
@@ -228,12 +230,12 @@ class Peer(asyncio.BufferedProtocol):
         elif method is None:
             # containerd tries the next version of a service after these very texts' code.
             text = f"method {request.method}" if methods else f"service {request.service}"
-            self.reply(event.stream_id, status(Code.UNIMPLEMENTED, text))
+            self._refuse(event.stream_id, Code.UNIMPLEMENTED, text)
         elif event.kind is not method.kind:
-            self.reply(event.stream_id, status(Code.UNIMPLEMENTED, f"{event.kind.value} {request.method}"))
+            self._refuse(event.stream_id, Code.UNIMPLEMENTED, f"{event.kind.value} {request.method}")
         elif len(self._calls) >= MAX_CALLS:
             text = f"{MAX_CALLS} calls are running on this connection: resource exhausted"
-            self.reply(event.stream_id, status(Code.RESOURCE_EXHAUSTED, text))
+            self._refuse(event.stream_id, Code.RESOURCE_EXHAUSTED, text)
         else:
             self._start(event.stream_id, method, request)
 
@@ -244,7 +246,7 @@ class Peer(asyncio.BufferedProtocol):
                 argument = method.request.FromString(request.payload)
             except DecodeError:
                 text = f"{_name(request)}: the message cannot be decoded: invalid argument"
-                self.reply(stream_id, status(Code.INVALID_ARGUMENT, text))
+                self._refuse(stream_id, Code.INVALID_ARGUMENT, text)
                 return
         else:
             argument = self._streams[stream_id] = Stream(self, stream_id, method.request)
@@ -283,11 +285,24 @@ class Peer(asyncio.BufferedProtocol):
         elif not stream.feed(event.payload):
             # As Go's server, which waits a second first for its handler to catch up.
             text = f"stream {event.stream_id}: more than {MAX_QUEUED} bytes wait: resource exhausted"
-            self.reply(event.stream_id, status(Code.RESOURCE_EXHAUSTED, text))
+            self._refuse(event.stream_id, Code.RESOURCE_EXHAUSTED, text)
             if event.stream_id in self._calls:
                 self._calls.pop(event.stream_id).abandon()
 
+    def _refuse(self, stream_id: int, code: Code, text: str) -> None:
+        self._tell(code, text)
+        self.reply(stream_id, status(code, text))
+
+    def _tell(self, code: Code, text: str) -> None:
+        # Once for each kind: a client that breaks the rules seldom does so once. Those that look for what they can use are
+        # no such clients.
+        if code not in self._told:
+            self._told.add(code)
+            level = logging.INFO if code is Code.UNIMPLEMENTED else logging.WARNING
+            _log.log(level, "client with pid %d: %s", self.pid, text)
+
     def _rejected(self, event: StreamRejected) -> None:
+        self._tell(event.code, event.text)
         if event.finished:
             self._drop_stream(event.stream_id)
             if event.stream_id in self._calls:

@@ -68,6 +68,7 @@ def test_a_life_with_an_outage_in_it(cgroups, program, containerd, bundle):
     assert (found[7].id, found[7].pid, found[7].exit_status) == ("c1", pid, 137)
     assert found[8].exited_at == found[7].exited_at
     assert containerd.namespaces == {NAMESPACE}
+    assert (folder / "shim.log").read_text().count("events wait, nobody takes them") == 1
 
 
 def test_out_of_memory_is_told_before_the_exit(cgroups, program, containerd, bundle):

@@ -1,6 +1,6 @@
 """What users of shims suffer from, and what shows that they need not here.
 
-``SCENARIOS`` and ``RULES`` name the tests for each, those in this file and those elsewhere. ``OCISHIM_SCALE`` makes the
+``SCENARIOS``, ``RULES`` and ``BAD_INPUT`` name the tests for each, those in this file and those elsewhere. ``OCISHIM_SCALE`` makes the
 ones that count things as large as one likes: CI has time for few.
 """
 
@@ -141,10 +141,44 @@ RULES = {
     ],
 }
 
+BAD_INPUT = {
+    "an empty namespace": [
+        "service/test_bad_clients.py::test_an_empty_namespace",
+        "bootstrap/test_containerd.py::test_names_that_cannot_be",
+    ],
+    "a socket path that is too long": [
+        "integration/test_shim_process.py::test_a_state_root_that_is_too_long",
+        "bootstrap/test_containerd.py::test_a_directory_too_long_for_sockets",
+        "bootstrap/test_listener.py::test_the_longest_path_and_one_more",
+    ],
+    "a bundle without config.json": [
+        "integration/test_bad_input.py::test_a_bundle_that_is_not_there",
+        "bootstrap/test_placement.py::test_without_a_config_json",
+    ],
+    "options that cannot be decoded, and unknown type URLs": [
+        "service/test_bad_clients.py::test_options_that_cannot_be",
+        "service/test_task_service.py::test_create_refuses_options_it_cannot_read",
+        "bootstrap/test_containerd.py::test_options_that_cannot_be",
+    ],
+    "frames over 4 MiB": ["service/test_bad_clients.py::test_a_frame_that_is_too_large"],
+    "garbage": [
+        "integration/test_bad_input.py::test_garbage_harms_nobody_else",
+        "service/test_bad_clients.py::test_what_cannot_be_decoded",
+        "service/test_bad_clients.py::test_an_end_inside_a_frame_is_said_once",
+    ],
+    "a thousand idle connections": ["service/test_bad_clients.py::test_a_thousand_idle_connections"],
+    "even and used stream ids": ["service/test_bad_clients.py::test_bad_ids"],
+    "unknown methods": ["service/test_bad_clients.py::test_unknown_names"],
+    "another uid": ["service/test_bad_clients.py::test_another_user_or_group"],
+    "two starts of one id at once": ["bootstrap/test_start.py::test_of_two_at_once_both_name_the_same_shim"],
+    "delete of what never was": ["bootstrap/test_start.py::test_delete_of_what_never_existed"],
+    "containerd's socket is gone": ["bootstrap/test_events.py::test_a_life_with_an_outage_in_it"],
+}
 
-@pytest.mark.parametrize("what", [*SCENARIOS, *RULES])
+
+@pytest.mark.parametrize("what", [*SCENARIOS, *RULES, *BAD_INPUT])
 def test_it_has_its_tests(what: str):
-    for name in (SCENARIOS | RULES)[what]:
+    for name in (SCENARIOS | RULES | BAD_INPUT)[what]:
         file, _, function = name.partition("::")
         assert re.search(rf"^ *(async )?def {function}\(", (TESTS / file).read_text(), re.MULTILINE), name
 

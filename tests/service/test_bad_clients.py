@@ -21,7 +21,7 @@ from support.serving import Raw
 from support.shims import Shim, options, raises
 
 from shim.errors import Code, InvalidArgument
-from shim.proto.task_v3_pb2 import WaitRequest
+from shim.proto.task_v3_pb2 import CreateTaskRequest, WaitRequest
 from shim.proto.ttrpc_pb2 import Request
 from shim.ttrpc import MAX_DATA
 from shim.ttrpc.frames import DATA, REQUEST, RESPONSE, encode_frame
@@ -58,7 +58,7 @@ def outcome(raw: Raw, wire: bytes, stream_id: int) -> tuple[int, str]:
     return status.code, status.message
 
 
-def test_bad_ids(raw: Raw):
+def test_bad_ids(raw: Raw, logged):
     """Even, used again, smaller, and data that belongs to no request."""
     assert outcome(raw, encode_frame(2, REQUEST, 0, request()), 2)[0] == Code.INVALID_ARGUMENT
     assert outcome(raw, encode_frame(7, REQUEST, 0, request()), 7)[0] == Code.OK
@@ -69,27 +69,43 @@ def test_bad_ids(raw: Raw):
     code, text = outcome(raw, encode_frame(99, DATA, 0, b"x"), 99)
     assert (code, "no longer active" in text) == (Code.INVALID_ARGUMENT, True)
     assert outcome(raw, encode_frame(9, REQUEST, 0, request()), 9)[0] == Code.OK
+    assert logged("level=warning") == logged(f"client with pid {os.getpid()}: ") == 1
 
 
-def test_unknown_names(raw: Raw):
+def test_unknown_names(raw: Raw, logged):
     wire = encode_frame(1, REQUEST, 0, request("Fly"))
     assert outcome(raw, wire, 1) == (Code.UNIMPLEMENTED, "method Fly")
     wire = encode_frame(3, REQUEST, 0, request(service="containerd.task.v9.Task"))
     assert outcome(raw, wire, 3) == (Code.UNIMPLEMENTED, "service containerd.task.v9.Task")
+    assert logged(f"client with pid {os.getpid()}: method Fly") == logged("level=info") == 1
 
 
-def test_what_cannot_be_decoded(raw: Raw):
+def test_what_cannot_be_decoded(raw: Raw, logged):
     for stream_id, payload in ((1, b"\xff\xff"), (3, request(payload=b"\xff\xff"))):
         code, text = outcome(raw, encode_frame(stream_id, REQUEST, 0, payload), stream_id)
         assert (code, "cannot be decoded" in text) == (Code.INVALID_ARGUMENT, True)
+    assert logged("level=warning") == logged("the request cannot be decoded") == 1
 
 
-def test_a_frame_that_is_too_large(raw: Raw):
+def test_an_empty_namespace(shim: Shim, raw: Raw, logged):
+    """What is made belongs to a namespace; what is asked does not."""
+    bundle = shim.make_bundle(["true"])
+    sent = {"key": "containerd-namespace-ttrpc", "value": ""}
+    payload = CreateTaskRequest(id="c", bundle=str(bundle)).SerializeToString()
+    create = Request(service=TASK, method="Create", payload=payload, metadata=[sent])
+    code, text = outcome(raw, encode_frame(1, REQUEST, 0, create.SerializeToString()), 1)
+    assert (code, text) == (Code.FAILED_PRECONDITION, "namespace is required: failed precondition")
+    assert logged(f"{TASK}/Create: namespace is required") == 1
+    assert os.listdir(bundle) == ["config.json"]
+
+
+def test_a_frame_that_is_too_large(raw: Raw, logged):
     """It is read to its end and thrown away; the next one is answered."""
     size = MAX_DATA + 1
     wire = size.to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([REQUEST, 0]) + bytes(size)
     code, text = outcome(raw, wire, 1)
     assert (code, str(size) in text) == (Code.RESOURCE_EXHAUSTED, True)
+    assert logged("level=warning") == logged(text) == 1
     assert outcome(raw, encode_frame(3, REQUEST, 0, request()), 3)[0] == Code.OK
 
 
@@ -177,8 +193,9 @@ def test_another_user_or_group(shim: Shim, logged, uid: int, gid: int):
     ],
     ids=["unknown", "undecodable runc", "undecodable runtime", "unknown key"],
 )
-def test_options_that_cannot_be(shim: Shim, sent, words):
+def test_options_that_cannot_be(shim: Shim, logged, sent, words):
     bundle = shim.make_bundle(["true"])
     with raises(InvalidArgument, *words):
         shim.call("Create", id="c1", bundle=str(bundle), options=sent)
+    assert logged(f"{TASK}/Create: ") == 1
     assert os.listdir(bundle) == ["config.json"]
