@@ -137,9 +137,14 @@ async def asave(path: str | Path, record: Mapping[str, Any], *, synced: bool = T
     await _off_the_loop(Path(path).parent, lambda: save(path, record, synced=synced))
 
 
-async def adelete(path: str | Path, *, synced: bool = True) -> None:
-    """As ``delete``; it is done when this returns, also to who is cancelled."""
-    await _off_the_loop(Path(path).parent, lambda: delete(path, synced=synced))
+async def adelete(*paths: Path, synced: bool = True) -> None:
+    """As ``delete`` of each, in one directory; it is done when this returns, also to who is cancelled."""
+
+    def call() -> None:
+        for path in paths:
+            delete(path, synced=synced)
+
+    await _off_the_loop(paths[0].parent, call)
 
 
 async def _off_the_loop(directory: Path, call: Callable[[], None]) -> None:

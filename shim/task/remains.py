@@ -60,8 +60,7 @@ async def remember(
 
 async def forget(bundle: Bundle) -> None:
     """Nothing is left to clear away."""
-    bundle.remove_pid("init")
-    await records.adelete(bundle.container_record, synced=False)
+    await records.adelete(bundle.pid_file("init"), bundle.container_record, synced=False)
 
 
 def remembered(bundle: Bundle) -> dict[str, Any] | None:
