@@ -64,8 +64,7 @@ lint: lint-packages $(DEV) $(EXTENSION) ## style, types and shell scripts
 
 bench: bench-packages $(DEV) $(EXTENSION) bundles/rootfs bed ## measures beside containerd's shims and conmon; ARGS="-k word" a part, ARGS=--full longer
 	@status=0; \
-	.venv/bin/pytest -q -p pytest_benchmark.plugin --override-ini python_files='bench_*.py' --timeout 0 \
-	    --benchmark-sort name --benchmark-columns median,iqr,min,max,rounds benchmarks $(ARGS) || status=$$?; \
+	.venv/bin/pytest -c benchmarks/pytest.ini benchmarks $(ARGS) || status=$$?; \
 	PYTHONPATH=benchmarks .venv/bin/python -m harness.report; \
 	exit $$status
 

@@ -19,11 +19,13 @@ README = TOP / "README.md"
 
 
 def main(words: list[str]) -> None:
+    check = words == ["check"]
     if not results.PATH.exists():
-        print("nothing has been measured yet: `make bench`")
+        if check:
+            print("nothing has been measured yet: `make bench`")
         return
     latest = Results.load(results.PATH)
-    if words == ["check"]:
+    if check:
         print(f"measured on {latest.date}")
         print(*table.verdict_lines(verdicts(latest)), sep="\n")
         return

@@ -99,6 +99,8 @@ def test_the_report_is_made_of_the_latest_results(
     monkeypatch.setattr(report, "PICTURE", tmp_path / "picture.svg")
     monkeypatch.setattr(report, "README", tmp_path / "README.md")
     report.main([])
+    assert not report.PICTURE.exists()
+    report.main(["check"])
     assert "nothing has been measured" in capsys.readouterr().out
     results.save(tmp_path / "results.json")
     report.README.write_text(f"{report.BEGIN}{report.END}")
