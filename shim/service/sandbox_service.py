@@ -128,6 +128,7 @@ class SandboxService:
                 {
                     "pid": os.getpid(),
                     "holder": sandbox.pid,
+                    "own_kernel": sandbox.own_kernel,
                     "containers": [container.id for container in self._sandboxes.members(sandbox.id)],
                     "network": sandbox.request.namespaces.network,
                 }

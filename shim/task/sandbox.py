@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from shim.errors import FailedPrecondition, NotFound, Unimplemented
 from shim.process.holder import hold, kill_holder, start_time
+from shim.process.thread import in_thread
 from shim.runtime import driver_for
 from shim.store import records
 from shim.task.bundle import Bundle
@@ -84,6 +85,11 @@ class Sandbox:
         """Whether containers can be made in it."""
         return self._holder is not None and self._holder.exit is None
 
+    @property
+    def own_kernel(self) -> bool:
+        """Whether it is gVisor's."""
+        return isinstance(self._holder, PodKernel)
+
     async def start(self) -> None:
         """The namespaces or the kernel, and the files, exist.
 
@@ -96,10 +102,10 @@ class Sandbox:
             raise FailedPrecondition(f"sandbox {self.id} was started already")
         self._starting = True
         try:
-            await asyncio.to_thread(self.files.make)
+            await in_thread(self.files.make)
             self._holder = await self._hold()
         except BaseException:
-            await asyncio.to_thread(self.files.remove)
+            await in_thread(self.files.remove, always=True)
             raise
         finally:
             self._starting = False
@@ -172,7 +178,7 @@ class Sandbox:
         """Write down what ``clear_sandbox`` will need; ``bundles`` are those of its containers."""
         containers = {path: remembered(Bundle(Path(path))) for path in sorted(bundles)}
         record = {"pid": self.pid, "started": start_time(self.pid), "containers": containers}
-        records.save(Path(self.request.bundle, _RECORD), record)
+        records.save(Path(self.request.bundle, _RECORD), record, synced=False)
 
     async def remove(self) -> None:
         """Its files are gone, and nothing is left to clear away.
@@ -182,8 +188,8 @@ class Sandbox:
         """
         if isinstance(self._holder, PodKernel):
             await self._holder.remove()
-        await asyncio.to_thread(self._remove_files)
-        records.delete(Path(self.request.bundle, _RECORD))
+        await in_thread(self._remove_files, always=True)
+        await records.adelete(Path(self.request.bundle, _RECORD), synced=False)
 
     def _remove_files(self) -> None:
         self.files.remove()
