@@ -31,6 +31,36 @@ def test_containerd_may_die_under_a_talking_container(own_daemon: Containerd, tm
     own_daemon.ctr("container", "rm", "c7")
 
 
+def test_containerd_may_die_again_and_again_under_load(own_daemon: Containerd, tmp_path: Path) -> None:
+    """Of what they say nothing is lost and nothing comes twice, and whoever ends meanwhile is known with its code."""
+    talk = "trap 'echo end; exit $0' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
+    logs = {f"talk{number}": tmp_path / f"talk{number}" for number in range(bed.scaled(6))}
+    for code, (name, log) in enumerate(logs.items()):
+        options = ("-d", "--log-uri", f"file://{log}")
+        own_daemon.run(name, "sh", "-c", talk, str(1 + code % 100), options=options)
+    pids = own_daemon.pids()
+    shims = sorted(own_daemon.shims())
+    names = list(logs)
+    for ending in (names[0::3], names[1::3], names[2::3]):
+        own_daemon.kill()
+        for name in ending:
+            os.kill(pids.pop(name), signal.SIGTERM)
+        sizes = {name: logs[name].stat().st_size for name in pids}
+        bed.until(
+            lambda sizes=sizes: all(logs[name].stat().st_size > size for name, size in sizes.items()),
+            "the output stopped with containerd",
+        )
+        own_daemon.start()
+        assert sorted(own_daemon.shims()) == shims
+        assert own_daemon.run("new", "sh", "-c", "exit 3", options=("--rm",), check=False).returncode == 3
+    for code, (name, log) in enumerate(logs.items()):
+        bed.until(lambda name=name: name not in own_daemon.running(), f"{name} runs on")
+        *lines, last = log.read_text().splitlines()
+        assert (lines, last) == ([str(number) for number in range(len(lines))], "end")
+        assert f"exit code {1 + code % 100}" in own_daemon.ctr("task", "rm", name, check=False).stderr
+        own_daemon.ctr("container", "rm", name)
+
+
 @pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
 def test_containerd_may_die_under_a_pod(leaks: None, run_daemon: Any, tmp_path: Path, handler: str) -> None:
     with run_daemon(tmp_path, KubernetesContainerd) as daemon:
@@ -59,8 +89,7 @@ def test_a_container_may_end_meanwhile(leaks: None, run_daemon: Any, tmp_path: P
         script = f"trap '{talk}' USR1; echo ready; while :; do sleep 0.02; done"
         container = pod.start("talk", "sh", "-c", script)
         bed.until(lambda: pod.log("talk") == ["ready"], "it is not ready")
-        tasks = [line.split() for line in daemon.ctr("task", "list").stdout.splitlines()]
-        pid = next(int(words[1]) for words in tasks if words[0] == container)
+        pid = daemon.pids()[container]
         daemon.kill()
         os.kill(pid, signal.SIGUSR1)
         bed.until(lambda: not Path(f"/proc/{pid}").exists(), "it does not end")

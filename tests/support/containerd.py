@@ -139,6 +139,11 @@ class Containerd:
         table = self.ctr("task", "list").stdout.splitlines()[1:]
         return [line.split()[0] for line in table if "RUNNING" in line]
 
+    def pids(self) -> dict[str, int]:
+        """The inits of all containers, by name."""
+        table = self.ctr("task", "list").stdout.splitlines()[1:]
+        return {words[0]: int(words[1]) for words in map(str.split, table)}
+
     def shims(self) -> list[int]:
         """The pids of the shim processes that serve this daemon."""
         found = []
@@ -148,9 +153,6 @@ class Containerd:
                 environment = (folder / "environ").read_bytes()
             except OSError:
                 continue
-            if (
-                b"shim.bootstrap" in words
-                and os.fsencode(f"OCISHIM_CONFIG={self.folder}/") in environment
-            ):
+            if b"shim.bootstrap" in words and os.fsencode(f"OCISHIM_CONFIG={self.folder}/") in environment:
                 found.append(int(folder.name))
         return found
