@@ -85,6 +85,11 @@ class Sandbox:
         """Whether containers can be made in it."""
         return self._holder is not None and self._holder.exit is None
 
+    @property
+    def own_kernel(self) -> bool:
+        """Whether it is gVisor's."""
+        return isinstance(self._holder, PodKernel)
+
     async def start(self) -> None:
         """The namespaces or the kernel, and the files, exist.
 
