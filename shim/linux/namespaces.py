@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "CLONE_FS",
     "CLONE_NEWIPC",
     "CLONE_NEWNET",
     "CLONE_NEWPID",

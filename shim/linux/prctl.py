@@ -1,6 +1,6 @@
 """What a process says about itself to the kernel, through python-prctl.
 
-Source: prctl(2), PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_MM and PR_SCHED_CORE; linux/prctl.h.
+Source: prctl(2), capabilities(7) on securebits; PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_MM and PR_SCHED_CORE; linux/prctl.h.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_core_scheduling",
+    "renounce_privileges",
     "set_child_subreaper",
     "set_command_line",
     "set_name",
@@ -57,6 +58,12 @@ def create_core_scheduling() -> None:
     """
     if _prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_PROCESS_GROUP, 0):
         fail(get_errno())
+
+
+def renounce_privileges() -> None:
+    """What the calling thread executes has no capability, though its user is root, and never gets one."""
+    prctl.set_securebits(prctl.SECBIT_NOROOT | prctl.SECBIT_NOROOT_LOCKED)
+    prctl.set_no_new_privs(1)
 
 
 def set_parent_death_signal(number: int) -> None:

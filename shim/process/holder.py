@@ -1,8 +1,8 @@
 """A process that does nothing, in namespaces that others are to share: a pod's, where no pause image has to run.
 
-It is ``sleep``, started by a thread that has entered the namespaces; it costs some 200 KiB and outlives the shim if that
-is killed. As the first process of a pid namespace it is given the orphans there, and ignores their ends, so that the
-kernel reaps them; env(1) of coreutils makes it so (dash's ``trap '' CHLD`` does not).
+It is started by a thread that has entered the namespaces, and outlives the shim if that is killed. As the first process of
+a pid namespace it is given the orphans there; see ``pause_program``. The pod's processes see it then, and may trace it or
+look through /proc/1/root: it has nothing that they could get, no file of the host and no capability.
 
 Namespaces belong to the user namespace of whoever makes them, and only its root may do to them what a container's start
 needs. So those of a pod with ids of its own are made by a process that is in its user namespace already; see
@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING
 from shim import _native
 from shim.errors import InvalidArgument, from_os_error
 from shim.linux import namespaces
+from shim.linux.empty_root import empty_root
 from shim.linux.fd import OwnedFd
 from shim.linux.pidfd import pidfd_open, pidfd_send_signal
+from shim.linux.prctl import renounce_privileges
 from shim.process.mapped_holder import start_mapped
-from shim.process.reaper import which
+from shim.process.pause_program import pause_program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Namespaces", "hold", "kill_holder", "start_time"]
 
-# An ignored signal stays ignored over exec.
-_ARGUMENTS = (b"--ignore-signal=CHLD", b"sleep", b"infinity")
-_ENVIRONMENT = (b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
+_PROGRAM = "pause"
 
 # The sysctls that are not the whole host's, by the namespace that has them; as runc has it.
 _OF_NETWORK = ("net.",)
@@ -75,9 +75,10 @@ async def hold(reaper: Reaper, wanted: Namespaces) -> Child:
 
     Raises:
         NotFound: the network namespace does not exist.
+        Unimplemented: of this machine's kind nobody has written its program.
         ShimError: the kernel refuses.
     """
-    program = which("env")
+    program = pause_program()
     with reaper.window() as window:
         try:
             pid = await asyncio.to_thread(namespaces.apart, lambda: _start(wanted, program))
@@ -103,11 +104,11 @@ def kill_holder(pid: int, started: int) -> None:
             pidfd_send_signal(fd.fileno(), SIGKILL)
 
 
-def _start(wanted: Namespaces, program: str) -> int:
+def _start(wanted: Namespaces, program: bytes) -> int:
     if wanted.network:
         _enter(wanted.network, namespaces.CLONE_NEWNET)
     if wanted.user is not None:
-        return _start_mapped(wanted, wanted.user)
+        return _start_mapped(wanted, wanted.user, program)
     made = {
         namespaces.CLONE_NEWIPC: wanted.ipc,
         namespaces.CLONE_NEWUTS: wanted.uts,
@@ -118,19 +119,22 @@ def _start(wanted: Namespaces, program: str) -> int:
     for name, value in wanted.sysctls.items():
         # /proc/sys shows each thread its own namespaces.
         Path("/proc/sys", *name.split(".")).write_text(value, encoding="ascii")
-    return _sleep(program)
+    return _pause(program)
 
 
-def _start_mapped(wanted: Namespaces, maps: IdMaps) -> int:
-    pid = start_mapped(maps, wanted.sysctls, ipc=wanted.ipc, uts=wanted.uts, pids=wanted.pids)
-    if wanted.uts:
-        try:
+def _start_mapped(wanted: Namespaces, maps: IdMaps, program: bytes) -> int:
+    def prepare(pid: int) -> None:
+        if wanted.uts:
             _enter(f"/proc/{pid}/ns/uts", namespaces.CLONE_NEWUTS)
             _name(wanted)
-        except BaseException:
-            os.kill(pid, SIGKILL)
-            raise
-    return pid
+        # A thread that shares its directories with others cannot have mounts of its own.
+        namespaces.unshare(namespaces.CLONE_FS)
+        _enter(f"/proc/{pid}/ns/mnt", namespaces.CLONE_NEWNS)
+        empty_root({_PROGRAM: program})
+
+    return start_mapped(
+        maps, wanted.sysctls, f"/{_PROGRAM}", prepare, ipc=wanted.ipc, uts=wanted.uts, pids=wanted.pids
+    )
 
 
 def _enter(path: str, kind: int) -> None:
@@ -143,10 +147,12 @@ def _name(wanted: Namespaces) -> None:
         socket.sethostname(wanted.hostname)
 
 
-def _sleep(program: str) -> int:
+def _pause(program: bytes) -> int:
     with OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) as null:
-        pid, pidfd = _native.spawn(
-            [os.fsencode(program), *_ARGUMENTS], _ENVIRONMENT, [null.fileno()] * 3, cwd=b"/", setsid=True
-        )
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        empty_root({_PROGRAM: program})
+        renounce_privileges()
+        path = f"/{_PROGRAM}".encode()
+        pid, pidfd = _native.spawn([path], (), [null.fileno()] * 3, cwd=b"/", setsid=True)
     os.close(pidfd)
     return pid

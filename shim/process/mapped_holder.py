@@ -1,11 +1,13 @@
 """The process that holds a pod's namespaces where the pod has ids of its own: it is in the pod's user namespace.
 
-A process of one thread can enter a user namespace, and a shim has more. nsenter(1) and unshare(1) do what is asked for,
-one after the other, each executing the next, and in the end a shell sets the sysctls (those of ipc may be set by the root
-of their namespace alone) and prints the pid that it has on this host: the sign that all is there. Where a pid namespace is made, unshare has to stay behind as
-the parent of its first process; it is killed then, and the process becomes our child, as an orphan's orphan does.
+A process of one thread can enter a user namespace, and a shim has more. nsenter(1), unshare(1) and setpriv(1) do what is
+asked for, one after the other, each executing the next; between them a shell sets the sysctls (those of ipc may be set by
+the root of their namespace alone). The last is a shell, which prints the pid that it has on this host: the sign that all is
+there. When its root directory has been taken away, it executes what it finds in the new one. Where a pid namespace is made,
+unshare has to stay behind as the parent of its first process; it is killed then, and the process becomes our child, as an
+orphan's orphan does.
 
-Source: nsenter(1), unshare(1), user_namespaces(7), pid_namespaces(7).
+Source: nsenter(1), unshare(1), setpriv(1), user_namespaces(7), pid_namespaces(7).
 """
 
 from __future__ import annotations
@@ -24,22 +26,29 @@ from shim.linux.user_namespace import IdRange, user_namespace
 from shim.process.reaper import which
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = ["IdMaps", "start_mapped"]
 
 _READY_S = 10.0
-_USER_FD = 3
-# Its arguments are pairs of a file below /proc/sys and its new content. /proc is this host's, so it shows the shell's pid
-# here. What sleeps has neither the namespace nor the pipe open.
-_SCRIPT = f"""
+_USER_FD, _GO_FD = 3, 4
+# Its arguments are pairs of a file below /proc/sys and its new content, and what they are followed by.
+_SETTINGS = """
 set -e
-while [ $# -gt 0 ]; do printf '%s\\n' "$2" > "/proc/sys/$1"; shift 2; done
+while [ "$1" != -- ]; do printf '%s\\n' "$2" > "/proc/sys/$1"; shift 2; done
+shift
+exec "$@"
+"""
+# /proc is this host's, so it shows the shell's pid here. What is executed has neither the namespace nor a pipe open.
+_LAST = f"""
 read -r pid rest < /proc/self/stat
 echo $pid
-exec {_USER_FD}<&- > /dev/null 2>&1
-exec env --ignore-signal=CHLD sleep infinity
+exec {_USER_FD}<&- >&0 2>&0
+read -r go <&{_GO_FD}
+exec {_GO_FD}<&-
+exec "$1"
 """
+_HARMLESS = ("setpriv", "--no-new-privs", "--securebits=+noroot,+noroot_locked")
 _ENVIRONMENT = (b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
@@ -61,11 +70,21 @@ class IdMaps(NamedTuple):
         return found[0], found[1]
 
 
-def start_mapped(maps: IdMaps, sysctls: Mapping[str, str], *, ipc: bool, uts: bool, pids: bool) -> int:
-    """A process that sleeps is in the user namespace that owns this thread's network, else in a new one of ``maps``.
+def start_mapped(
+    maps: IdMaps,
+    sysctls: Mapping[str, str],
+    program: str,
+    prepare: Callable[[int], None],
+    *,
+    ipc: bool,
+    uts: bool,
+    pids: bool,
+) -> int:
+    """``program`` runs in the user namespace that owns this thread's network, else in a new one of ``maps``.
 
-    The other namespaces that are asked for are new, belong to it, and have these ``sysctls``. Returns its pid; it is a child of ours or, under a
-    subreaper, an orphan that comes to us.
+    The other namespaces that are asked for, and one of mounts, are new, belong to it, and have these ``sysctls``. ``prepare``
+    is called with the pid before the program is looked up and executed, without any capability. Returns the pid; it is a
+    child of ours or, under a subreaper, an orphan that comes to us.
 
     Raises:
         InvalidArgument: ``maps`` have no root.
@@ -76,13 +95,14 @@ def start_mapped(maps: IdMaps, sysctls: Mapping[str, str], *, ipc: bool, uts: bo
     made = [flag for flag, asked in (("--ipc", ipc), ("--uts", uts), ("--pid", pids)) if asked]
     fork = ["--fork"] if pids else []
     settings = [word for name, value in sysctls.items() for word in (name.replace(".", "/"), value)]
-    argv = [which("nsenter"), f"--user=/proc/self/fd/{_USER_FD}", "unshare", *made, *fork]
-    argv += ["sh", "-c", _SCRIPT, "sh", *settings]
+    argv = [which("nsenter"), f"--user=/proc/self/fd/{_USER_FD}", "unshare", "--mount", *made, *fork]
+    argv += ["sh", "-c", _SETTINGS, "sh", *settings, "--", *_HARMLESS, "sh", "-c", _LAST, "sh", program]
     with ExitStack() as stack:
         user = stack.enter_context(_user_namespace(maps))
         answer, output = map(stack.enter_context, pipe())
-        null = stack.enter_context(OwnedFd(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)))
-        fds = [end.fileno() for end in (null, output, output, user)]
+        go, going = map(stack.enter_context, pipe())
+        null = stack.enter_context(OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
+        fds = [end.fileno() for end in (null, output, output, user, go)]
         started, pidfd = _native.spawn(
             [os.fsencode(word) for word in argv], _ENVIRONMENT, fds, cwd=b"/", setsid=True
         )
@@ -90,6 +110,8 @@ def start_mapped(maps: IdMaps, sysctls: Mapping[str, str], *, ipc: bool, uts: bo
         output.close()
         try:
             pid = _told_pid(answer)
+            prepare(pid)
+            os.write(going.fileno(), b"\n")
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(started, signal.SIGKILL)

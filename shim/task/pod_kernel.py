@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from shim.errors import NotFound, ShimError, from_os_error
 from shim.oci.spec import to_json
+from shim.process.pause_program import pause_program
 from shim.stdio import Streams
 from shim.task.creation import create
-from shim.task.pause_program import pause_program
 from shim.task.request import CreateRequest
 
 if TYPE_CHECKING:

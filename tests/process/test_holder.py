@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import bed
 
 from shim.errors import InvalidArgument, NotFound, Unavailable
 from shim.linux.fd import OwnedFd
@@ -63,6 +64,26 @@ async def test_it_holds_what_is_asked_for(reaper):
     assert (await child.wait()).status == 137
 
 
+def assert_harmless(pid: int) -> None:
+    """The pod's processes may have the process: it is called pause, and has no file and no right of the host's."""
+    assert content(pid, "comm") == "pause\n"
+    assert os.listdir(f"/proc/{pid}/root") == os.listdir(f"/proc/{pid}/root/..") == ["pause"]
+    assert os.readlink(f"/proc/{pid}/exe") == "/pause"
+    assert len(content(pid, "mountinfo").splitlines()) == 1
+    assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    status = dict(line.split(":\t", 1) for line in content(pid, "status").splitlines())
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+
+
+@pytest.mark.root
+async def test_it_gives_nothing_of_the_host_away(reaper):
+    child = await hold(reaper, Namespaces(uts=True, pids=True))
+    assert_harmless(child.pid)
+    child.send_signal(signal.SIGKILL)
+    await child.wait()
+
+
 @pytest.mark.root
 async def test_a_network_that_is_not_there(reaper):
     with pytest.raises(NotFound, match="no-such"):
@@ -88,7 +109,8 @@ async def test_it_has_ids_of_its_own(reaper, pids):
         if name in made - {"user"}:
             assert owner(child.pid, name) == namespace(child.pid, "user"), name
     assert seen_in(child.pid, "hostname; cat /proc/sys/kernel/shm_rmid_forced") == "mapped\n1\n"
-    assert content(child.pid, "comm") == "sleep\n"
+    bed.until(lambda: content(child.pid, "comm") == "pause\n", "it does not run its program")
+    assert_harmless(child.pid)
     assert len(os.listdir(f"/proc/{child.pid}/fd")) == 3
     child.send_signal(signal.SIGKILL)
     assert (await child.wait()).status == 137
@@ -113,7 +135,7 @@ async def test_ids_without_a_root(reaper):
 
 @pytest.mark.root
 async def test_programs_that_fail_say_why(reaper, monkeypatch):
-    monkeypatch.setattr(mapped_holder, "_SCRIPT", "echo no such luck >&2; exit 3")
+    monkeypatch.setattr(mapped_holder, "_SETTINGS", "echo no such luck >&2; exit 3")
     with pytest.raises(Unavailable, match="no such luck"):
         await hold(reaper, Namespaces(pids=True, user=MAPS))
 

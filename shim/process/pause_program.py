@@ -1,4 +1,4 @@
-"""A program that waits for ever: the only process, and the only file, of the container that holds a pod's gVisor.
+"""A program that waits for ever: the only process, and the only file, where a pod without a pause image has its own.
 
 It is a static ELF file of some 200 bytes, written here as instructions: no host is sure to have a static program, and of
 a pod without a pause image nothing is pulled. As the first process of the pod's pid namespace it is given the orphans
@@ -82,7 +82,7 @@ def pause_program(machine: str = "") -> bytes:
     """
     machine = machine or platform.machine()
     if (known := _MACHINES.get(machine)) is None:
-        raise Unimplemented(f'pods without a pause image in gVisor need x86_64 or aarch64, not "{machine}"')
+        raise Unimplemented(f'pods without a pause image need x86_64 or aarch64, not "{machine}"')
     body = known.code + _IGNORE
     size = _HEADERS + len(body)
     ident = b"\x7fELF\x02\x01\x01"  # 64 bits, little endian, version 1
