@@ -76,13 +76,16 @@ class Container:
             drain_timeout_s=request.config.drain_timeout,
         )
         io = ProcessIO(request.id, request.streams, self._settings, shop.copier, shop.reaper)
-        kind = MemberProcess if driver.joins_sandbox(spec.annotations) else InitProcess
+        joins = driver.joins_sandbox(spec.annotations)
+        kind = MemberProcess if joins else InitProcess
         self.init = kind(request.id, io, driver, self._init_ended, request.restore_from)
         self._never_paused = False
         """Whether the init was killed while it was paused or about to be: from then on its group stays thawed."""
         self._lock = asyncio.Lock()
-        kills_rest = spec.pid_namespace != "private" and not driver.waits_by_command
-        self._ending = Ending(shop, self.id, self.bundle, group, self.execs, kills_rest=kills_rest)
+        # gVisor's processes end with their kernel, where that is the container's own.
+        leaves = spec.pid_namespace != "private" and (joins or not driver.waits_by_command)
+        rest = self._kill_rest if leaves else None
+        self._ending = Ending(shop, self.id, self.bundle, group, self.execs, kill_rest=rest)
 
     async def create(self) -> None:
         """The init waits for Start, unless that restores it from a checkpoint.
@@ -345,6 +348,14 @@ class Container:
         self.init.machine.check("kill")
         if self.driver.waits_by_command or not self.group.kill_all(number):
             await self.driver.kill(self.id, number, all_processes=True)
+
+    async def _kill_rest(self) -> None:
+        if self.driver.waits_by_command:
+            # Which fails when the kernel has ended, too.
+            with suppress(ShimError):
+                await self.driver.kill(self.id, signal.SIGKILL, all_processes=True)
+        else:
+            self.group.kill_all(signal.SIGKILL)
 
     async def _execs_started(self) -> None:
         # A process that is on its way into a group that freezes freezes as well, and its runtime waits for it until it is

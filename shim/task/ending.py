@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from shim.task import events
 from shim.task.states import State
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from shim.process import Exit
     from shim.task.bundle import Bundle
@@ -35,7 +34,7 @@ _EXECS_END_S = 10.0
 
 
 class Ending:
-    """The end of one container. ``kills_rest``: whether processes may outlive the init, and are ours to kill."""
+    """The end of one container. ``kill_rest`` kills what may outlive the init; None where nothing can."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class Ending:
         group: ControlGroup,
         execs: Mapping[str, ExecProcess],
         *,
-        kills_rest: bool,
+        kill_rest: Callable[[], Awaitable[None]] | None,
     ) -> None:
         self.oom_killed = False
         """Whether the kernel killed in it for want of memory; known once the init has ended."""
@@ -54,7 +53,7 @@ class Ending:
         self._group = group
         self._execs = execs
         self._shop = shop
-        self._kills_rest = kills_rest
+        self._kill_rest = kill_rest
         self._running: set[asyncio.Task[None]] = set()
 
     def init_ended(self, init: InitProcess, ended: Exit) -> None:
@@ -77,8 +76,8 @@ class Ending:
         task.add_done_callback(self._running.discard)
 
     async def _settle(self, init: InitProcess, ended: Exit) -> None:
-        if self._kills_rest:
-            self._group.kill_all(signal.SIGKILL)
+        if self._kill_rest is not None:
+            await self._kill_rest()
         self.oom_killed = self._group.oom_killed()
         await self._execs_end()
         try:

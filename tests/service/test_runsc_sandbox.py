@@ -87,6 +87,18 @@ def test_containers_may_share_their_pids(box: Sandboxed) -> None:
     assert second.state() == "RUNNING"
 
 
+def test_what_an_init_leaves_in_shared_pids_is_killed(box: Sandboxed) -> None:
+    """Clients wait for the end of its output before they delete it."""
+    pid = box.start(pod(pid=POD))
+    streams = box.streams()
+    own = [{"type": "pid", "path": f"/proc/{pid}/ns/pid"}]
+    member = box.member(pid, ["sh", "-c", "sleep 1000 & echo up; exec sleep 1000"], own=own, streams=streams)
+    streams.read_until(b"up\n")
+    member.kill()
+    assert member.wait() == 137
+    assert streams.read() == b"up\n"
+
+
 def test_the_hosts_name_and_its_death(box: Sandboxed) -> None:
     pid = box.start(pod(network=NODE, pid=NODE, ipc=NODE))
     streams = box.streams()
