@@ -1,6 +1,7 @@
 """What a process says about itself to the kernel, through python-prctl.
 
-Source: prctl(2), capabilities(7) on securebits; PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_MM and PR_SCHED_CORE; linux/prctl.h.
+Source: prctl(2), PR_SET_CHILD_SUBREAPER, PR_SET_NAME, PR_SET_PDEATHSIG, PR_SET_MM, PR_SET_SECUREBITS and PR_SCHED_CORE;
+capabilities(7); linux/prctl.h.
 """
 
 from __future__ import annotations
