@@ -82,7 +82,7 @@ static int find_address(void)
     return (size_t)size < room ? 0 : -1;
 }
 
-/* A connection to a template of our own uid; -1 with errno. */
+/* A connection to a template of our own uid; -1 with errno. Below 3 it would be the caller's who has closed its streams. */
 static int dial(void)
 {
     struct ucred peer;
@@ -90,7 +90,7 @@ static int dial(void)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &taken_within, sizeof(taken_within));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &taken_within, sizeof(taken_within)); /* for connect(2), too */
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+    if (fd < 3 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
         return -1;
     errno = EPERM;

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["wait_and_serve"]
 
 _TAKEN = b"T"
+_IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 _QUIET_S = 0.01
 _IN_CGROUPS_S = 2.0
 # Two seconds, as SO_RCVTIMEO wants them.
@@ -190,7 +191,12 @@ def _serve_stdin(words: list[str], shim: _Shim) -> int:
 
 
 def _become(shim: _Shim, plan: Plan) -> NoReturn:
+    """As ``spawn_shim`` has it: a session of its own, default signals, no descriptors but these."""
     os.setsid()
+    for number in signal.valid_signals() - _IGNORED_BY_PYTHON:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     listener = os.dup2(shim.listener, 3, inheritable=False)
     os.closerange(4, os.sysconf("SC_OPEN_MAX"))
     os.environ.clear()
