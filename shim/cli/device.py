@@ -14,7 +14,7 @@ from shim.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from shim.cli.containers import Container
-    from shim.sandbox import Device, Devices
+    from shim.sandbox.devices import Device, Devices
 
 __all__ = ["command"]
 
@@ -53,7 +53,7 @@ def add(
 
     A device is allowed by the container's cgroup, too, until it is removed.
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from shim.sandbox import DeviceConfig  # noqa: PLC0415 - start-up time
+    from shim.sandbox.devices import DeviceConfig  # noqa: PLC0415 - start-up time
 
     config = DeviceConfig(os.path.abspath(source), target, read_only, access)
     added = _devices(settings.containers.get(container_id)).add(config)
@@ -91,7 +91,7 @@ def _row(device: Device) -> tuple[str, ...]:
 
 def _devices(container: Container) -> Devices:
     from shim.cgroup.hierarchy import detect  # noqa: PLC0415 - start-up time
-    from shim.sandbox import Devices  # noqa: PLC0415
+    from shim.sandbox.devices import Devices  # noqa: PLC0415
 
     snapshot = look(container)
     if snapshot.pid == 0:

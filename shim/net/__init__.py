@@ -2,6 +2,7 @@
 
 from shim.net.interface import Interface, InterfaceConfig, parse_address
 from shim.net.namespace import NetworkNamespace
+from shim.net.pinned import pin, unpin
 from shim.net.route import Route, parse_route
 
 __all__ = [
@@ -11,4 +12,6 @@ __all__ = [
     "Route",
     "parse_address",
     "parse_route",
+    "pin",
+    "unpin",
 ]

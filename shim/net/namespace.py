@@ -94,6 +94,15 @@ class NetworkNamespace:
         with _told("interfaces cannot be listed"):
             return await self._inside.interfaces()
 
+    async def raise_loopback(self) -> None:
+        """The loopback is up, which in a new namespace it is not.
+
+        Raises:
+            ShimError: the kernel refuses.
+        """
+        with _told("the loopback cannot be brought up"):
+            await self._inside.set_link((await self._existing(self._inside, "lo")).index, state="up")
+
     async def add_interface(self, config: InterfaceConfig) -> Interface:
         """The interface is up and has its addresses; returns it as the kernel has it. Cancelled, it is added first.
 

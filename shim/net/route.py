@@ -120,6 +120,14 @@ class Route:
         }
         return {name: value for name, value in members.items() if value not in {"", 0}}
 
+    def to_text(self) -> str:
+        """All of it, for ``parse_route``."""
+        words = [str(self.destination)]
+        for word, member in _WORDS.items():
+            if (value := getattr(self, member)) not in {None, ""} and (member, value) != ("metric", 0):
+                words += [word, str(value)]
+        return " ".join(words)
+
     def __str__(self) -> str:
         words = [str(self.destination) if self.destination.prefixlen else "default"]
         words += ["via", str(self.gateway)] if self.gateway is not None else []

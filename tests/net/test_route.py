@@ -96,6 +96,7 @@ def test_as_words_and_as_json():
 )  # fmt: skip
 def test_routes_are_written_as_for_ip_route(text, route):
     assert parse_route(text) == route
+    assert parse_route(route.to_text()) == route
 
 
 @pytest.mark.parametrize(
