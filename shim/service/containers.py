@@ -80,6 +80,11 @@ class Containers:
         """The container of that id, if there is one."""
         return self._by_id.get(container_id)
 
+    @property
+    def creating(self) -> list[str]:
+        """The ids of those that are just being made."""
+        return list(self._creating)
+
     def bundles(self) -> set[str]:
         """The bundles of all containers, also of those that are just being made."""
         return {str(container.bundle.path) for container in self} | {

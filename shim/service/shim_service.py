@@ -52,6 +52,7 @@ class ShimService:
             "pid": os.getpid(),
             "version": __version__,
             "containers": [container.id for container in self._containers],
+            "creating": self._containers.creating,
             "connections": self._connections(),
             "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "rss_bytes": _rss_bytes(),

@@ -107,7 +107,7 @@ def failure(error: BaseException, what: str) -> bytes:
     known = _translated(error, what)
     # What is not there is what clients ask for; a fault of our own is in the log already.
     if not isinstance(known, NotFound | Canceled | Internal):
-        _log.info("%s: %s", what, known)
+        _log.info("%s", known if str(known).startswith(what) else f"{what}: {known}")
     return status(known.code, known.wire_message())
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
 
-from shim.errors import Code, ResourceExhausted
+from shim.errors import Code, ResourceExhausted, ShimError
 from shim.proto.ttrpc_pb2 import Request
 from shim.transport.calls import HANDLER_ERRORS, CallContext, failure, status, success
 from shim.transport.streams import MAX_QUEUED, Stream
@@ -117,7 +117,8 @@ class Call:
             self._answer()
         elif not task.cancelled() and (error := task.exception()) is not None:
             # Nothing fails silently: this is a shielded handler, which changes something that lasts.
-            _log.warning("%s failed when nobody waited any more: %s", self._what, error, exc_info=error)
+            fault = None if isinstance(error, ShimError) else error
+            _log.warning("%s failed when nobody waited any more: %s", self._what, error, exc_info=fault)
         self._peer.ended(self)
 
     def _answer(self) -> None:
