@@ -78,10 +78,11 @@ async def run(
     timeout: float | None,  # noqa: ASYNC109  # the deadline is this function's purpose: it kills
     fds: StdioFds | None = None,
     stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
 ) -> Result:
     """Run ``argv`` to its end and return how it ended, whatever its exit code.
 
-    ``name`` is what errors call it. ``fds`` stay the caller's; without them ``stdin`` is fed and the output captured.
+    ``name`` is what errors call it. ``env`` goes over what it has of the environment anyway. ``fds`` stay the caller's; without them ``stdin`` is fed and the output captured.
     When it takes longer than ``timeout`` seconds, or the caller is cancelled, it is killed with all it has started.
 
     Raises:
@@ -92,8 +93,8 @@ async def run(
     _log.debug("%s: %s", name, argv)
     try:
         if fds is not None:
-            return await _run_on(reaper, argv, name, timeout, fds)
-        return await _run_captured(reaper, argv, name, timeout, stdin)
+            return await _run_on(reaper, argv, env or {}, name, timeout, fds)
+        return await _run_captured(reaper, argv, env or {}, name, timeout, stdin)
     except OSError as error:
         raise from_os_error(error, f"{name}: cannot run {argv[0]}") from error
 
@@ -101,12 +102,13 @@ async def run(
 async def _run_on(
     reaper: Reaper,
     argv: Sequence[str],
+    env: Mapping[str, str],
     name: str,
     limit_s: float | None,
     fds: StdioFds,
 ) -> Result:
     with memfd_create("runtime-log") as log:
-        child = _spawn(reaper, argv, (*fds, log.fileno()))
+        child = _spawn(reaper, argv, env, (*fds, log.fileno()))
         ended = await _end_of(child, name, limit_s)
         return Result(ended, b"", b"", _errors(log, name))
 
@@ -114,6 +116,7 @@ async def _run_on(
 async def _run_captured(
     reaper: Reaper,
     argv: Sequence[str],
+    env: Mapping[str, str],
     name: str,
     limit_s: float | None,
     stdin: bytes,
@@ -123,7 +126,8 @@ async def _run_captured(
         source = stack.enter_context(memfd_create("runtime-stdin", stdin))
         stdout = stack.enter_context(Capture(head=_STDOUT_BYTES))
         stderr = stack.enter_context(Capture(head=_STDERR_BYTES, tail=_STDERR_BYTES))
-        child = _spawn(reaper, argv, [f.fileno() for f in (source, stdout.sink, stderr.sink, log)])
+        given = [fd.fileno() for fd in (source, stdout.sink, stderr.sink, log)]
+        child = _spawn(reaper, argv, env, given)
         stdout.sink.close()
         stderr.sink.close()
         ended = await _end_of(child, name, limit_s)
@@ -135,11 +139,10 @@ def environment(outer: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in outer.items() if key != "NOTIFY_SOCKET"}
 
 
-def _spawn(reaper: Reaper, argv: Sequence[str], fds: Sequence[int]) -> Child:
+def _spawn(reaper: Reaper, argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) -> Child:
     leads = os.getsid(0) == os.getpid()
-    return reaper.spawn(
-        argv, fds=fds, env=environment(os.environ), pdeathsig=signal.SIGKILL, setsid=not leads
-    )
+    whole = {**environment(os.environ), **env}
+    return reaper.spawn(argv, fds=fds, env=whole, pdeathsig=signal.SIGKILL, setsid=not leads)
 
 
 async def _end_of(child: Child, name: str, timeout: float | None) -> Exit:  # noqa: ASYNC109  # as in run

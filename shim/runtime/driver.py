@@ -47,6 +47,9 @@ class Driver:
     """The processes of a container are not processes of this host: they are signalled, listed and (in a pod) waited
     for by commands; what the host sees is the sandbox."""
 
+    env: ClassVar[Mapping[str, str]] = {}
+    """What its calls have in their environment beside what the shim has."""
+
     def __init__(self, kind: str, line: CommandLine, reaper: Reaper, *, timeout: float) -> None:
         self.kind = kind
         self._line = line
@@ -210,7 +213,9 @@ class Driver:
     ) -> Result:
         name = " ".join(filter(None, (self.kind, verb, container_id)))
         timeout = self._timeout if bounded else None
-        result = await command.run(self._reaper, argv, name=name, timeout=timeout, fds=fds, stdin=stdin)
+        result = await command.run(
+            self._reaper, argv, name=name, timeout=timeout, fds=fds, stdin=stdin, env=self.env
+        )
         if result.exit.status != 0:
             raise self._failure(verb, name, result)
         return result

@@ -13,7 +13,8 @@ import pytest
 from support import bed
 
 from shim.errors import DeadlineExceeded, FailedPrecondition, NotFound, ShimError
-from shim.runtime.runc import Runc
+from shim.runtime import Driver
+from shim.runtime.runc import Runc, RuncCommandLine
 from shim.runtime.runc_state import RuncState
 
 pytestmark = pytest.mark.root
@@ -175,6 +176,13 @@ def test_a_delete_that_was_begun_is_finished(leaks, runc, playground, bundle):
         assert existing([directory, *paths]) == []
 
     playground(runc, body)
+
+
+@pytest.mark.parametrize(("kind", "seen"), [(Runc, "1"), (Driver, "7")])
+def test_runc_has_one_thread_for_go(run, script, monkeypatch, tmp_path, kind, seen):
+    monkeypatch.setenv("GOMAXPROCS", "7")
+    line = RuncCommandLine(binary=script('echo "[$GOMAXPROCS]"'), root=str(tmp_path))
+    assert run(lambda reaper: kind("runc", line, reaper, timeout=20).list()) == [int(seen)]
 
 
 def test_runc_is_not_run_for_either(leaks, playground, bundle, calls):
