@@ -109,11 +109,11 @@ class Shim:
         self.gone()
 
     def gone(self) -> None:
-        """The process is waited for."""
+        """The connection is closed, as containerd does it after Shutdown, and the process waited for."""
+        self.client.close()
         if not select.select([self._pidfd], [], [], DEADLINE_S)[0]:
             raise RuntimeError(f"{self.peer.name}: the shim does not end")
         os.close(self._pidfd)
-        self.client.close()
         for line in self.bundle.logged().splitlines():
             if "level=error" in line or "level=fatal" in line:
                 print(f"{self.peer.name}: {line}")
