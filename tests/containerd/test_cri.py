@@ -201,6 +201,16 @@ def test_a_pod_whose_shim_is_killed_leaves_nothing(kubernetes: KubernetesContain
     (shim,) = kubernetes.shims()
     os.kill(shim, signal.SIGKILL)
     bed.until(lambda: pod.container(container).state == CRI.CONTAINER_EXITED, "the container counts as alive")
-    bed.until(lambda: pod.status().state == CRI.SANDBOX_NOTREADY, "the pod stays ready")
+
+    def not_ready() -> bool:
+        try:
+            return pod.status().state == CRI.SANDBOX_NOTREADY
+        except grpc.RpcError as error:
+            # Until all is cleared away containerd 2.1 asks the dead shim.
+            if "ttrpc: closed" not in error.details():
+                raise
+            return False
+
+    bed.until(not_ready, "the pod stays ready")
     pod.stop()
     pod.remove()
