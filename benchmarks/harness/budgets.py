@@ -9,24 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.peers import DISTRIBUTION, NEWER, OURS
+from harness.peers import OURS, of_containerd
 from harness.results import factor, show
 
 if TYPE_CHECKING:
     from harness.results import Measure, Results
 
-_GO = (DISTRIBUTION, NEWER)
 _KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`measure` is at most `ratio` times that of each of `of`; or `most`, in its own unit."""
+    """`measure` is at most `ratio` times that of containerd's shims, or of the newest one; or `most`, in its own unit."""
 
     measure: str
     ratio: float = 0.0
     most: float = 0.0
-    of: tuple[str, ...] = _GO
+    newest: bool = False
 
     def wanted(self, unit: str) -> str:
         return f"at most {factor(self.ratio) if self.ratio else show(self.most, unit)}"
@@ -55,7 +54,7 @@ BUDGETS = (
     Budget("start", ratio=0.5),
     Budget("create to delete", ratio=0.85),
     Budget("own share of create to delete", most=0.005),
-    Budget("memory", ratio=0.5, of=(NEWER,)),
+    Budget("memory", ratio=0.5, newest=True),
     Budget("memory of a further container", most=150 * _KIB),
     Budget("State", ratio=0.7),
     Budget("Stats", ratio=0.3),
@@ -79,6 +78,7 @@ def _verdict(budget: Budget, measure: Measure | None) -> Verdict:
     shown = show(ours, measure.unit)
     if not budget.ratio:
         return Verdict(budget.measure, wanted, {"": ours <= budget.most}, shown)
-    ratios = {peer: ratio for peer in budget.of if (ratio := measure.ratio(OURS, peer)) is not None}
+    others = of_containerd(measure.values)[-1 if budget.newest else 0 :]
+    ratios = {peer: ratio for peer in others if (ratio := measure.ratio(OURS, peer)) is not None}
     told = ", ".join([shown, *(f"{factor(ratio)} of {peer}" for peer, ratio in ratios.items())])
     return Verdict(budget.measure, wanted, {peer: r <= budget.ratio for peer, r in ratios.items()}, told)

@@ -13,11 +13,13 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TOP = Path(__file__).resolve().parents[2]
 OURS = "ocishim"
-DISTRIBUTION = "containerd 1.6"
-NEWER = "containerd 2.1"
 CONMON = "conmon"
 BARE = "runc alone"
 """The same calls of the runtime without any shim."""
@@ -55,6 +57,12 @@ def _shim(program: str) -> Peer | None:
     version = _number(text, r"Version:\s*")
     ours = program.endswith("containerd-shim-ocishim-v2")
     return Peer(OURS if ours else f"containerd {'.'.join(version.split('.')[:2])}", program, version)
+
+
+def of_containerd(names: Iterable[str]) -> list[str]:
+    """Those of them that are containerd's shims, the oldest first."""
+    versions = {name: name.removeprefix("containerd ") for name in names if name.startswith("containerd ")}
+    return sorted(versions, key=lambda name: [int(part) for part in versions[name].split(".")])
 
 
 @cache

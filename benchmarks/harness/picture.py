@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from harness.peers import BARE, CONMON, DISTRIBUTION, NEWER, OURS
+from harness.peers import BARE, CONMON, OURS, of_containerd
 from harness.results import show
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ SHOWN = (
     "output by FIFO",
     "CPU of output by FIFO",
 )
-PEERS = {OURS: "ours", DISTRIBUTION: "go16", NEWER: "go21", CONMON: "conmon", BARE: "bare"}
 
 WIDTH, MARGIN, GAP = 880, 28, 40
 COLUMN = (WIDTH - 2 * MARGIN - GAP) // 2
@@ -45,11 +44,11 @@ text { font: 12px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', s
 .title { font-size: 17px; font-weight: 600 } .name { font-weight: 600; font-size: 12.5px }
 .small { font-size: 11px; fill: #59636e } .value { font-size: 11px } .ours.value { font-weight: 600 }
 .page { fill: #ffffff; stroke: #d1d9e0 }
-.bar.ours { fill: #0969da } .bar.go16 { fill: #8c959f } .bar.go21 { fill: #afb8c1 } .bar.conmon { fill: #d4a72c }
+.bar.ours { fill: #0969da } .bar.older { fill: #8c959f } .bar.newest { fill: #afb8c1 } .bar.conmon { fill: #d4a72c }
 .bar.bare { fill: #d0d7de } .whisker { stroke: #1f2328; stroke-opacity: .45 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 } .small { fill: #9198a1 } .page { fill: #0d1117; stroke: #3d444d }
-  .bar.ours { fill: #4493f8 } .bar.go16 { fill: #7d8590 } .bar.go21 { fill: #565d66 } .bar.conmon { fill: #bb8009 }
+  .bar.ours { fill: #4493f8 } .bar.older { fill: #7d8590 } .bar.newest { fill: #565d66 } .bar.conmon { fill: #bb8009 }
   .bar.bare { fill: #3d444d } .whisker { stroke: #e6edf3 }
 }
 """
@@ -65,10 +64,11 @@ def picture(results: Results) -> str:
         f'<rect class="page" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
         *_head(results),
     ]
+    kinds = _kinds(results)
     for number, column in enumerate(columns):
         y = TOP
         for measure in column:
-            parts += _measure(measure, MARGIN + number * (COLUMN + GAP), y)
+            parts += _measure(measure, kinds, MARGIN + number * (COLUMN + GAP), y)
             y += _height(measure)
     parts += [_text(MARGIN, height - 14, _foot(results), "small"), "</svg>"]
     return "\n".join(parts) + "\n"
@@ -90,20 +90,27 @@ def _head(results: Results) -> list[str]:
     parts = [_text(MARGIN, 36, "ocishim beside the shims of containerd", "title")]
     parts.append(_text(WIDTH - MARGIN, 36, "shorter is better", "small", end=True))
     x = MARGIN
-    for peer, kind in PEERS.items():
-        if any(peer in measure.values for measure in results.measures.values()):
-            label = f"{peer} ({results.versions[peer]})" if peer in results.versions else peer
-            parts += [_bar(kind, x, 52, 11), _text(x + 17, 62, label)]
-            x += 17 + round(6.6 * len(label)) + 22
+    for peer, kind in _kinds(results).items():
+        label = f"{peer} ({results.versions[peer]})" if peer in results.versions else peer
+        parts += [_bar(kind, x, 52, BAR), _text(x + 17, 62, label)]
+        x += 17 + round(6.6 * len(label)) + 22
     return parts
 
 
-def _measure(measure: Measure, x: int, y: int) -> list[str]:
+def _kinds(results: Results) -> dict[str, str]:
+    """The class of each peer's bars."""
+    found = {peer for measure in results.measures.values() for peer in measure.values}
+    go = of_containerd(found)
+    kinds = {OURS: "ours"} | dict.fromkeys(go[:-1], "older") | dict.fromkeys(go[-1:], "newest")
+    return {peer: kind for peer, kind in (kinds | {CONMON: "conmon", BARE: "bare"}).items() if peer in found}
+
+
+def _measure(measure: Measure, kinds: dict[str, str], x: int, y: int) -> list[str]:
     """Its name, and a bar with its number for each peer."""
     parts = [_text(x, y + 11, measure.name, "name")]
     longest = max(*(value.high for value in measure.values.values()), 1e-9)
-    for peer, value in measure.values.items():
-        kind, top = PEERS.get(peer, "bare"), y + TITLE + STEP * list(measure.values).index(peer)
+    for row, (peer, value) in enumerate(measure.values.items()):
+        kind, top = kinds[peer], y + TITLE + STEP * row
         length, end = (max(part, 0) / longest * (COLUMN - VALUE) for part in (value.median, value.high))
         start = max(value.low, 0) / longest * (COLUMN - VALUE)
         parts += [_bar(kind, x, top, max(length, 1.5)), _whisker(x + start, x + end, top)]
