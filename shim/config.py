@@ -73,6 +73,8 @@ class Config:
     ``node`` (all of a namespace)."""
     shim_cgroup: str = ""
     """A cgroup that the shim moves itself into; empty: it stays in its starter's."""
+    storage: str = "filesystem"
+    """Where the records of sandboxes are kept: ``filesystem``, ``leveldb``, or the name of an entry point ``ocishim.storage``."""
     idle_timeout: float = 30.0
     """A shim without containers and without connections ends after this."""
     debug: bool = False

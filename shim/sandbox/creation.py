@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["create_sandbox", "fetch_sandbox", "list_sandboxes"]
 
 
-async def create_sandbox(config: SandboxConfig, *, state_root: str | None = None) -> Sandbox:
+async def create_sandbox(
+    config: SandboxConfig, *, state_root: str | None = None, storage: str = "filesystem"
+) -> Sandbox:
     """The sandbox runs, with its interfaces, its routes, and its containers started in their order.
 
-    The caller releases it.
+    The caller releases it. ``storage`` keeps its record; it has to be named again to find it.
 
     Raises:
         AlreadyExists: the id is taken.
         ShimError: a step failed; nothing is left.
     """
-    directory = SandboxDirectory(state_root or default_state_root(), config.id)
+    directory = SandboxDirectory(state_root or default_state_root(), config.id, storage)
     async with AsyncExitStack() as undo:
         directory.claim()
         undo.callback(shutil.rmtree, directory.path, ignore_errors=True)
@@ -69,7 +71,9 @@ def _options(config: SandboxConfig, directory: SandboxDirectory) -> dict[str, An
     return {"runtime": config.runtime, "state_root": state_root, "fifo_timeout": 0.0, **config.options}
 
 
-async def fetch_sandbox(sandbox_id: str, *, state_root: str | None = None) -> Sandbox:
+async def fetch_sandbox(
+    sandbox_id: str, *, state_root: str | None = None, storage: str = "filesystem"
+) -> Sandbox:
     """The sandbox of that id, whoever made it; the caller releases it.
 
     Raises:
@@ -77,7 +81,7 @@ async def fetch_sandbox(sandbox_id: str, *, state_root: str | None = None) -> Sa
         DataLoss: its record is broken.
     """
     validate_id(sandbox_id, "sandbox id")
-    directory = SandboxDirectory(state_root or default_state_root(), sandbox_id)
+    directory = SandboxDirectory(state_root or default_state_root(), sandbox_id, storage)
     record = directory.load()
     client = None
     with suppress(Unavailable):
@@ -85,19 +89,21 @@ async def fetch_sandbox(sandbox_id: str, *, state_root: str | None = None) -> Sa
     return Sandbox(directory, record.config, client)
 
 
-async def list_sandboxes(*, state_root: str | None = None) -> list[SandboxStatus]:
+async def list_sandboxes(
+    *, state_root: str | None = None, storage: str = "filesystem"
+) -> list[SandboxStatus]:
     """All of them, sorted by id; one that is just being made or deleted is left out."""
     parent = Path(state_root or default_state_root(), "sandboxes")
     found = []
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(parent)):
             with suppress(NotFound, DataLoss):
-                found.append(await _status(name, state_root))
+                found.append(await _status(name, state_root, storage))
     return found
 
 
-async def _status(name: str, state_root: str | None) -> SandboxStatus:
-    async with await fetch_sandbox(name, state_root=state_root) as sandbox:
+async def _status(name: str, state_root: str | None, storage: str) -> SandboxStatus:
+    async with await fetch_sandbox(name, state_root=state_root, storage=storage) as sandbox:
         return await sandbox.status()
 
 

@@ -22,7 +22,7 @@ from shim.linux.locks import locked_directory
 from shim.process.thread import in_thread
 from shim.sandbox.config import SandboxConfig
 from shim.sandbox.states import State
-from shim.store import records
+from shim.store.storage import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,10 +44,17 @@ class Record:
 
 
 class SandboxDirectory:
-    """The directory of the sandbox ``sandbox_id``, whether it exists or not."""
+    """The directory of the sandbox ``sandbox_id``, whether it exists or not; its record is in ``storage``."""
 
-    def __init__(self, state_root: str, sandbox_id: str) -> None:
+    def __init__(self, state_root: str, sandbox_id: str, storage: str = "filesystem") -> None:
+        """Nothing is made.
+
+        Raises:
+            InvalidArgument: there is no such storage.
+        """
         self.id = sandbox_id
+        self._storage = open_storage(storage, Path(state_root))
+        self._key = f"sandboxes/{sandbox_id}/record"
         self.path = Path(state_root, "sandboxes", sandbox_id)
         self.socket_dir = f"{state_root}/s"
 
@@ -84,7 +91,7 @@ class SandboxDirectory:
             DataLoss: the record is broken.
         """
         try:
-            found = records.load(self.path / "record.json")
+            found = self._storage.load(self._key)
         except NotFound:
             raise NotFound(f"sandbox {self.id} does not exist") from None
         try:
@@ -107,7 +114,11 @@ class SandboxDirectory:
             "created_at_ns": record.created_at_ns,
             "gvisor": record.gvisor,
         }
-        await records.asave(self.path / "record.json", members)
+        await in_thread(self._storage.save, self._key, members)
+
+    def forget(self) -> None:
+        """There is no record."""
+        self._storage.delete(self._key)
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[Record]:

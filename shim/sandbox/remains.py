@@ -53,6 +53,7 @@ def _remove(directory: SandboxDirectory, config: SandboxConfig) -> None:
     unpin(directory.netns)
     try:
         _remove_groups(cgroup_of(config))
+        directory.forget()
         with suppress(FileNotFoundError):
             shutil.rmtree(directory.path)
     except OSError as error:

@@ -90,19 +90,23 @@ class BlockingSandbox:
         self.release()
 
 
-def create_sandbox(config: SandboxConfig, *, state_root: str | None = None) -> BlockingSandbox:
+def create_sandbox(
+    config: SandboxConfig, *, state_root: str | None = None, storage: str = "filesystem"
+) -> BlockingSandbox:
     """As ``shim.sandbox.create_sandbox``."""
-    return _opened(lambda: library.create_sandbox(config, state_root=state_root))
+    return _opened(lambda: library.create_sandbox(config, state_root=state_root, storage=storage))
 
 
-def fetch_sandbox(sandbox_id: str, *, state_root: str | None = None) -> BlockingSandbox:
+def fetch_sandbox(
+    sandbox_id: str, *, state_root: str | None = None, storage: str = "filesystem"
+) -> BlockingSandbox:
     """As ``shim.sandbox.fetch_sandbox``."""
-    return _opened(lambda: library.fetch_sandbox(sandbox_id, state_root=state_root))
+    return _opened(lambda: library.fetch_sandbox(sandbox_id, state_root=state_root, storage=storage))
 
 
-def list_sandboxes(*, state_root: str | None = None) -> list[SandboxStatus]:
+def list_sandboxes(*, state_root: str | None = None, storage: str = "filesystem") -> list[SandboxStatus]:
     """As ``shim.sandbox.list_sandboxes``."""
-    return asyncio.run(library.list_sandboxes(state_root=state_root))
+    return asyncio.run(library.list_sandboxes(state_root=state_root, storage=storage))
 
 
 def _opened(open_: Callable[[], Any]) -> BlockingSandbox:

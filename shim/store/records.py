@@ -30,7 +30,7 @@ from shim.linux.statfs import in_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["SCHEMA", "adelete", "asave", "delete", "load", "save"]
+__all__ = ["SCHEMA", "adelete", "asave", "delete", "load", "parse", "save"]
 
 SCHEMA = 1
 
@@ -102,16 +102,26 @@ def load(path: str | Path) -> dict[str, Any]:
             body = target.read_bytes()
         except FileNotFoundError:
             raise NotFound(f"{target} does not exist") from None
+    return parse(body, str(target))
+
+
+def parse(body: bytes, what: str) -> dict[str, Any]:
+    """The record in ``body``; ``what`` names it in errors.
+
+    Raises:
+        DataLoss: it is none.
+        FailedPrecondition: a newer ocishim wrote it.
+    """
     try:
         record = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise DataLoss(f"{target} is broken, it is not JSON ({error})") from error
+        raise DataLoss(f"{what} is broken, it is not JSON ({error})") from error
     schema = record.pop("schema", None) if isinstance(record, dict) else None
     if not isinstance(schema, int):
-        raise DataLoss(f"{target} is broken, it is not a record")
+        raise DataLoss(f"{what} is broken, it is not a record")
     if schema > SCHEMA:
         raise FailedPrecondition(
-            f"{target} has schema {schema} of a newer ocishim, this one reads up to {SCHEMA}"
+            f"{what} has schema {schema} of a newer ocishim, this one reads up to {SCHEMA}"
         )
     return dict(record)
 

@@ -346,11 +346,10 @@ async def test_a_process_killed_at_any_moment_leaves_a_record(config, container,
             before = record.stat().st_ino
 
 
-def test_for_scripts(config, container, state_root):
-    root = str(state_root)
-    with sync.create_sandbox(
-        config(containers=(container("a", ECHO, stdin=True),)), state_root=root
-    ) as sandbox:
+@pytest.mark.parametrize("storage", ["filesystem", "leveldb"])
+def test_for_scripts(config, container, state_root, storage):
+    kept = {"state_root": str(state_root), "storage": storage}
+    with sync.create_sandbox(config(containers=(container("a", ECHO, stdin=True),)), **kept) as sandbox:
         stream = sandbox.io_stream("a", "a")
         assert stream.readline() == b"ready\n"
         stream.write(b"x\n")
@@ -360,8 +359,8 @@ def test_for_scripts(config, container, state_root):
         with pytest.raises(AttributeError):
             sandbox.monitor  # noqa: B018 - looking is what fails
     with pytest.raises(NotFound):
-        sync.fetch_sandbox("s2", state_root=root)
-    with sync.fetch_sandbox("s1", state_root=root) as sandbox:
+        sync.fetch_sandbox("s2", **kept)
+    with sync.fetch_sandbox("s1", **kept) as sandbox:
         sandbox.stop()
         sandbox.delete()
-    assert sync.list_sandboxes(state_root=root) == []
+    assert sync.list_sandboxes(**kept) == []
