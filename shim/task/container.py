@@ -185,7 +185,7 @@ class Container:
             ShimError: the runtime could not delete it; it can be tried again.
         """
         process = self.process(exec_id)
-        async with process.for_delete():
+        async with process.after_start():
             if isinstance(process, ExecProcess):
                 ended = await process.delete()
                 self._ending.tell(process)
@@ -341,7 +341,7 @@ class Container:
         self.init.forget()
 
     async def _leave(self, process: ExecProcess) -> None:
-        async with process.for_delete():
+        async with process.after_start():
             await process.leave()
 
     async def _kill_all(self, number: int) -> None:

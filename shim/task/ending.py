@@ -31,6 +31,8 @@ __all__ = ["Ending"]
 _log = logging.getLogger(__name__)
 
 _EXECS_END_S = 10.0
+# How long an end is kept back for a Start that is to be told of first, and for its record.
+_TELL_S = 10.0
 
 
 class Ending:
@@ -70,23 +72,31 @@ class Ending:
             process.exit_told = True
             self._shop.publish(events.TaskExited(self._id, process.id, process.pid, process.exit))
 
-    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return task
 
     async def _settle(self, init: InitProcess, ended: Exit) -> None:
         if self._kill_rest is not None:
             await self._kill_rest()
         self.oom_killed = self._group.oom_killed()
         await self._execs_end()
+        saving = self._in_background(self._save(ended))
+        if not (await asyncio.wait([saving], timeout=_TELL_S))[0]:
+            _log.warning(
+                "container %s: its exit is not on disk yet, which hangs, and is told all the same", self._id
+            )
+        if init.state is not State.DELETED:
+            init.settle(ended)
+            await self._tell_after_start(init)
+
+    async def _save(self, ended: Exit) -> None:
         try:
             await self._bundle.save_exit(ended, oom_killed=self.oom_killed)
         except (ShimError, OSError) as error:
             _log.warning("container %s: its exit could not be written down: %s", self._id, error)
-        if init.state is not State.DELETED:
-            init.settle(ended)
-            await self._tell_after_start(init)
 
     async def _execs_end(self) -> None:
         # An exec that hangs in the kernel must not keep the container's end a secret.
@@ -97,8 +107,8 @@ class Ending:
             self.tell(process)
 
     async def _tell_after_start(self, process: TaskProcess) -> None:
-        # Start holds the lock until it has told of the start.
-        async with process.lock:
+        # Start holds the lock until it has told of the start. One that hangs, of an init that has ended, never will.
+        async with process.after_start(_TELL_S):
             self.tell(process)
 
 

@@ -119,7 +119,7 @@ class InitProcess(TaskProcess):
 
     def _give_up_start(self) -> None:
         # Before its end it may run in the next moment, and what runs is not to be deleted.
-        if self.state is not State.STOPPED:
+        if self._starter is not None and self.state is not State.STOPPED:
             raise FailedPrecondition(f"cannot delete {self.machine.what}: it is being started")
         super()._give_up_start()
 

@@ -81,7 +81,7 @@ class TaskProcess:
         """The lock is held by a Start, by the current task.
 
         Raises:
-            NotFound: a Delete has ended it.
+            NotFound: it was given up.
         """
         async with self.lock:
             task = self._starter = asyncio.current_task()
@@ -91,7 +91,7 @@ class TaskProcess:
                 if not self._unwanted or task is None:
                     raise
                 task.uncancel()
-                raise NotFound(f"{self.machine.what} was deleted while it started") from None
+                raise NotFound(f"{self.machine.what} has ended or was deleted while it started") from None
             finally:
                 self._starter = None
 
@@ -104,14 +104,14 @@ class TaskProcess:
                 pass
 
     @asynccontextmanager
-    async def for_delete(self) -> AsyncIterator[None]:
-        """The lock is held by a Delete. A Start that is about to return may, one that hangs is ended with its runtime.
+    async def after_start(self, patience_s: float = _STARTS_S) -> AsyncIterator[None]:
+        """The lock is held. A Start that is about to return may, one that hangs is ended with its runtime.
 
         Raises:
             FailedPrecondition: the Start must go on.
         """
         try:
-            async with asyncio.timeout(_STARTS_S):
+            async with asyncio.timeout(patience_s):
                 await self.lock.acquire()
         except TimeoutError:
             self._give_up_start()

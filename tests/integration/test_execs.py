@@ -189,7 +189,7 @@ def test_many_in_a_row_leave_nothing(shim):
     after = shim.inspect()
     assert (after["fds"], after["children"]) == (before["fds"], before["children"])
     assert after["rss_bytes"] - before["rss_bytes"] < 2 << 20
-    assert sorted(p.name for p in container.bundle.iterdir()) == ["config.json", "container.json"]
+    assert sorted(p.name for p in container.bundle.iterdir()) == ["config.json", "container.json", "init.pid"]
 
 
 def test_an_id_as_long_as_they_get(shim):

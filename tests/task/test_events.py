@@ -6,11 +6,13 @@ import asyncio
 import signal
 
 import pytest
+from support.coroutines import until
 
-from shim.errors import ShimError
+from shim.errors import NotFound, ShimError
 from shim.oci.spec import to_json
 from shim.stdio import Streams
 from shim.store import records
+from shim.task.bundle import Bundle
 from shim.task.events import TaskCreated, TaskDeleted, TaskExited, TaskStarted
 
 pytestmark = pytest.mark.root
@@ -144,3 +146,26 @@ async def test_two_deletes_at_once(yard):
     outcomes = await asyncio.gather(container.delete(), container.delete(), return_exceptions=True)
     assert sorted(isinstance(o, ShimError) for o in outcomes) == [False, True]
     assert yard.told().count("TaskDeleted") == 1
+
+
+async def test_an_end_waits_neither_for_a_start_that_hangs_nor_for_a_disk(yard, monkeypatch):
+    """It waits a moment for both, so that what is told is on disk and in order; then nobody can wait longer."""
+    monkeypatch.setattr("shim.task.ending._TELL_S", 0.05)
+    disk = asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> None:
+        await disk.wait()
+
+    container = await yard.create(*SLEEP)
+    monkeypatch.setattr(container.driver, "start", hang)
+    monkeypatch.setattr(Bundle, "save_exit", hang)
+    starting = asyncio.create_task(container.start())
+    await until(container.init.lock.locked)
+    await container.kill(signal.SIGKILL)
+    assert (await container.wait()).status == 137
+    with pytest.raises(NotFound, match="has ended"):
+        await starting
+    await until(lambda: len(yard.events) == 2)
+    assert yard.told() == ["TaskCreated", f"TaskExited {container.id}"]
+    disk.set()
+    await container.delete()
