@@ -33,15 +33,16 @@
 #define TAKEN 'T'
 
 static const struct timeval taken_within = { .tv_sec = 3 }, forever;
-static char program[PATH_MAX + sizeof(INTERPRETER)]; /* the interpreter's, beside this one */
+static char program[PATH_MAX + sizeof(INTERPRETER)]; /* the interpreter's */
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-static int find_program(void)
+/* Beside this one; if that was copied, as clients of containerd do, on PATH. */
+static void find_program(void)
 {
-    if (readlink("/proc/self/exe", program, PATH_MAX - 1) < 0)
-        return -1;
-    strcpy(strrchr(program, '/') + 1, INTERPRETER);
-    return 0;
+    if (readlink("/proc/self/exe", program, PATH_MAX - 1) > 0)
+        strcpy(strrchr(program, '/') + 1, INTERPRETER);
+    if (access(program, X_OK) < 0)
+        strcpy(program, INTERPRETER);
 }
 
 static uint64_t mix(uint64_t hash, const void *data, size_t size)
@@ -165,7 +166,7 @@ static void start_template(void)
         signal(number, SIG_DFL);
     sigprocmask(SIG_SETMASK, &(sigset_t){ 0 }, NULL);
     setenv("LC_ALL", "C.UTF-8", 1);
-    execl(program, program, "template", address.sun_path, NULL);
+    execlp(program, program, "template", address.sun_path, NULL);
     _exit(127);
 }
 
@@ -173,8 +174,8 @@ int main(int argc, char **argv)
 {
     const char *how = getenv("OCISHIM_TEMPLATE");
     int only = how && !strcmp(how, "only");
-    int found = find_program() == 0;
-    if (argc && found && !(how && !strcmp(how, "off")) && find_address() == 0) {
+    find_program();
+    if (argc && !(how && !strcmp(how, "off")) && find_address() == 0) {
         int fd = dial();
         if (fd >= 0 && send_request(fd, argc, argv) == 0 && is_taken(fd, only))
             return status_of(fd);
@@ -183,8 +184,7 @@ int main(int argc, char **argv)
     }
     if (only)
         return 75; /* EX_TEMPFAIL of sysexits.h */
-    if (found)
-        execv(program, argv);
+    execvp(program, argv);
     dprintf(2, ME ": " INTERPRETER " cannot be executed: %s\n", strerror(errno));
     return 127;
 }

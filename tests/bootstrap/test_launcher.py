@@ -318,9 +318,17 @@ def test_a_socket_of_somebody_else_is_not_asked(launcher, template):
 @pytest.mark.parametrize("missing", [True, False])
 def test_an_interpreter_that_cannot_be_executed(launcher, missing):
     launcher.script.unlink() if missing else launcher.script.chmod(stat.S_IRUSR)
-    code, out, err = launcher.run(OCISHIM_TEMPLATE="off")
+    code, out, err = launcher.run(OCISHIM_TEMPLATE="off", PATH="/nowhere")
     assert (code, out, err.count("\n")) == (127, "", 1)
     assert err.startswith("containerd-shim-ocishim-v2: ocishim-containerd cannot be executed: ")
+
+def test_a_copy_finds_the_interpreter_on_the_path(launcher, tmp_path):
+    """Clients of containerd may name any file as the runtime; some copy the program."""
+    launcher.env["PATH"] = f"/nowhere:{launcher.program.parent}:{launcher.env['PATH']}"
+    launcher.program = Path(shutil.copy2(launcher.program, tmp_path / "copied"))
+    assert launcher.run() == BY_INTERPRETER
+    assert launcher.address().startswith(launcher.env["OCISHIM_TEMPLATE_DIR"])
+
 
 
 def test_no_arguments_at_all(launcher):
