@@ -13,7 +13,6 @@ Man pages: namespaces(7), pid_namespaces(7), user_namespaces(7), sigaction(2) on
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 from contextlib import suppress
@@ -31,6 +30,7 @@ from shim.linux.pidfd import pidfd_open, pidfd_send_signal
 from shim.linux.prctl import renounce_privileges
 from shim.process.mapped_holder import start_mapped
 from shim.process.pause_program import pause_program
+from shim.process.thread import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +81,8 @@ async def hold(reaper: Reaper, wanted: Namespaces) -> Child:
     program = pause_program()
     with reaper.window() as window:
         try:
-            pid = await asyncio.to_thread(namespaces.apart, lambda: _start(wanted, program))
+            # In a thread of its own, whose namespaces end with it.
+            pid = await in_thread(_start, wanted, program)
         except OSError as error:
             raise from_os_error(error, "the namespaces of the pod cannot be made") from error
         return window.adopt(pid)
