@@ -58,7 +58,7 @@ static int hash_of_surroundings(uint64_t *hash)
     struct stat namespace, self;
     if (stat("/proc/self/ns/mnt", &namespace) < 0 || stat("/proc/self/exe", &self) < 0)
         return -1;
-    long same[] = { namespace.st_ino, self.st_dev, self.st_ino, self.st_ctim.tv_sec, self.st_ctim.tv_nsec };
+    long same[] = { (long)namespace.st_ino, (long)self.st_dev, (long)self.st_ino, self.st_ctim.tv_sec, self.st_ctim.tv_nsec };
     *hash = mix(0xcbf29ce484222325, same, sizeof(same));
     for (char **variable = environ; *variable; variable++)
         if (!strncmp(*variable, "PYTHON", 6) || !strncmp(*variable, "LD_", 3))
