@@ -28,7 +28,7 @@ MAX_STDIN = 10 << 20
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """``modern``: containerd is 2.3 or newer, and knows version 3 of the shim's API."""
+    """``modern``: containerd is 2.3 or newer."""
 
     modern: bool = False
     options: AnyMessage = field(default_factory=AnyMessage)
