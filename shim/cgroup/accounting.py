@@ -21,7 +21,7 @@ __all__ = ["Accounting", "group_at", "group_of"]
 
 
 Accounting: TypeAlias = Group | LegacyGroup
-"""``pids()``, ``stats()``, ``frozen()``, ``thaw()`` and ``kill()`` of a container."""
+"""``pids()``, ``gauge()``, ``frozen()``, ``thaw()`` and ``kill()`` of a container."""
 
 
 def group_of(pid: int, hierarchy: Hierarchy) -> Accounting | None:

@@ -21,16 +21,16 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from shim.cgroup import stats, tree
+from shim.cgroup import tree
 from shim.cgroup.creation import create_group
 from shim.cgroup.populated import EventsFile
+from shim.cgroup.stats import Gauge
 from shim.cgroup.tree import listed, translated
 from shim.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, ShimError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from shim.cgroup.files import ReadFile
     from shim.cgroup.hierarchy import Hierarchy, Mount
     from shim.cgroup.limits import Write
 
@@ -154,13 +154,9 @@ class Group:
         """The processes in the group and below it, ascending; empty when it is gone."""
         return tree.pids(self.directory)
 
-    def stats(self, read_file: ReadFile = tree.read_file) -> stats.Stats:
-        """What the kernel counted.
-
-        Raises:
-            NotFound: the group is gone.
-        """
-        return stats.read(self.directory, read_file)
+    def gauge(self) -> Gauge:
+        """Tells what the kernel counted; raises NotFound when the group is gone."""
+        return Gauge(self.directory)
 
     def exists(self) -> bool:
         """Whether the group is there."""

@@ -14,13 +14,13 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shim.cgroup import legacy_stats, tree
+from shim.cgroup import tree
+from shim.cgroup.legacy_stats import Gauge
 from shim.errors import ShimError, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shim.cgroup.files import ReadFile
     from shim.cgroup.hierarchy import Hierarchy, Membership
 
 __all__ = ["LegacyGroup", "own_to"]
@@ -68,9 +68,9 @@ class LegacyGroup:
         """The processes in the group and below it, ascending; empty when it is gone."""
         return tree.pids(self._main)
 
-    def stats(self, read_file: ReadFile = tree.read_file) -> legacy_stats.Stats:
-        """What the kernel counted; zeros when the group is gone."""
-        return legacy_stats.read(self.directories, read_file)
+    def gauge(self) -> Gauge:
+        """Tells what the kernel counted; zeros when the group is gone."""
+        return Gauge(self.directories)
 
     def frozen(self) -> bool:
         """Whether its processes are stopped, by this freezer or one above."""

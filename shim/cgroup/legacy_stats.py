@@ -1,125 +1,71 @@
 """What the kernel counted for the cgroup v1 groups of one container.
 
-The value has the names and units of io.containerd.cgroups.v1.Metrics (nanoseconds, bytes), so that the wire's side
-copies by name. Only controllers in which the container has a group of its own are read: elsewhere the files count
-everything else, too. What is missing counts as zero, and so does an unlimited pids.max, as containerd has it.
+The value has the names and units of io.containerd.cgroups.v1.Metrics (nanoseconds, bytes), part for part, so that the
+wire's side makes the message of it as it is. Only controllers in which the container has a group of its own are read:
+elsewhere the files count everything else, too. What is missing counts as zero, and so does an unlimited pids.max, as
+containerd has it.
 
-Source: kernel Documentation/admin-guide/cgroup-v1.
+Source: kernel Documentation/admin-guide/cgroup-v1; containerd cgroups cgroup1/stats.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from shim.cgroup import tree
 from shim.cgroup.files import GroupFiles
-from shim.cgroup.stats import PidsStat, RdmaEntry, RdmaStat, hugepage_sizes, rdma_entries
+from shim.cgroup.stats import Stats, chosen, hugepage_sizes, rdma
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from shim.cgroup.files import ReadFile
+__all__ = ["Gauge", "OomControl", "oom_control"]
 
-__all__ = [
-    "BlkioEntry",
-    "BlkioStat",
-    "CpuStat",
-    "CpuUsage",
-    "HugetlbStat",
-    "MemoryEntry",
-    "MemoryStat",
-    "OomControl",
-    "RdmaEntry",
-    "Stats",
-    "Throttle",
-    "oom_control",
-    "read",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class CpuUsage:
-    """Nanoseconds."""
-
-    total: int = 0
-    kernel: int = 0
-    user: int = 0
-    per_cpu: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """Periods as counts, the time in nanoseconds."""
-
-    periods: int = 0
-    throttled_periods: int = 0
-    throttled_time: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CpuStat:
-    """Time used, and time not given."""
-
-    usage: CpuUsage = CpuUsage()
-    throttling: Throttle = Throttle()
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryEntry:
-    """One counter with its limit, greatest value and number of refusals."""
-
-    limit: int = 0
-    usage: int = 0
-    max: int = 0
-    failcnt: int = 0
+_COUNTERS = (
+    "cache", "rss", "rss_huge", "mapped_file", "dirty", "writeback", "pg_pg_in", "pg_pg_out", "pg_fault", "pg_maj_fault",
+    "inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable",
+)  # fmt: skip
+# The message spells some names apart that the kernel writes as one.
+_SPELT_APART = {
+    "pg_pg_in": "pgpgin",
+    "pg_pg_out": "pgpgout",
+    "pg_fault": "pgfault",
+    "pg_maj_fault": "pgmajfault",
+}
+# With ``total_`` they include the groups below.
+_MEMORY_KEYS = {
+    f"{prefix}{_SPELT_APART.get(name, name)}".encode(): f"{prefix}{name}"
+    for prefix in ("", "total_")
+    for name in _COUNTERS
+} | {
+    b"hierarchical_memory_limit": "hierarchical_memory_limit",
+    b"hierarchical_memsw_limit": "hierarchical_swap_limit",
+}
+_MEMORY_PARTS = {
+    name: {
+        field: f"{prefix}.{file}"
+        for field, file in (
+            ("limit", "limit_in_bytes"),
+            ("usage", "usage_in_bytes"),
+            ("max", "max_usage_in_bytes"),
+            ("failcnt", "failcnt"),
+        )
+    }
+    for name, prefix in (
+        ("usage", "memory"),
+        ("swap", "memory.memsw"),
+        ("kernel", "memory.kmem"),
+        ("kernel_tcp", "memory.kmem.tcp"),
+    )
+}
+_CPU_KEYS = {
+    b"nr_periods": "periods",
+    b"nr_throttled": "throttled_periods",
+    b"throttled_time": "throttled_time",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryStat:
-    """memory.stat, and four counters; ``total_`` includes the groups below."""
-
-    cache: int = 0
-    rss: int = 0
-    rss_huge: int = 0
-    mapped_file: int = 0
-    dirty: int = 0
-    writeback: int = 0
-    pg_pg_in: int = 0
-    pg_pg_out: int = 0
-    pg_fault: int = 0
-    pg_maj_fault: int = 0
-    inactive_anon: int = 0
-    active_anon: int = 0
-    inactive_file: int = 0
-    active_file: int = 0
-    unevictable: int = 0
-    hierarchical_memory_limit: int = 0
-    hierarchical_swap_limit: int = 0
-    total_cache: int = 0
-    total_rss: int = 0
-    total_rss_huge: int = 0
-    total_mapped_file: int = 0
-    total_dirty: int = 0
-    total_writeback: int = 0
-    total_pg_pg_in: int = 0
-    total_pg_pg_out: int = 0
-    total_pg_fault: int = 0
-    total_pg_maj_fault: int = 0
-    total_inactive_anon: int = 0
-    total_active_anon: int = 0
-    total_inactive_file: int = 0
-    total_active_file: int = 0
-    total_unevictable: int = 0
-    usage: MemoryEntry = MemoryEntry()
-    swap: MemoryEntry = MemoryEntry()
-    kernel: MemoryEntry = MemoryEntry()
-    kernel_tcp: MemoryEntry = MemoryEntry()
-
-
-@dataclass(frozen=True, slots=True)
-class OomControl:
+class OomControl(NamedTuple):
     """memory.oom_control; the kills are those in the group itself, not below it."""
 
     oom_kill_disable: int = 0
@@ -127,133 +73,88 @@ class OomControl:
     oom_kill: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BlkioEntry:
-    """One operation on one block device."""
-
-    op: str
-    device: str
-    major: int
-    minor: int
-    value: int
+_OOM_KEYS = {name.encode(): name for name in OomControl._fields}
 
 
-@dataclass(frozen=True, slots=True)
-class BlkioStat:
-    """Bytes and numbers of operations. The other fields of the message were CFQ's, which Linux 5.0 dropped."""
+class Gauge:
+    """Reads the groups in ``directories``, by controller. Owns their open files until ``close``."""
 
-    io_service_bytes_recursive: tuple[BlkioEntry, ...] = ()
-    io_serviced_recursive: tuple[BlkioEntry, ...] = ()
+    def __init__(self, directories: Mapping[str, str]) -> None:
+        self.files = {name: GroupFiles(directory, unlimited=0) for name, directory in directories.items()}
 
+    def read(self) -> Stats:
+        """The counters now; zeros when the groups are gone."""
+        found: Stats = {"cpu": {}}
+        for controller, files in self.files.items():
+            if (read := _READERS.get(controller)) is not None:
+                read(files, found)
+        return found
 
-@dataclass(frozen=True, slots=True)
-class HugetlbStat:
-    """Huge pages of one size, in bytes."""
-
-    usage: int
-    max: int
-    failcnt: int
-    pagesize: str
-
-
-_NO_PIDS = PidsStat()
-_NO_RDMA = RdmaStat()
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Everything, at one moment (nearly: the kernel has no snapshot over files)."""
-
-    hugetlb: tuple[HugetlbStat, ...] = ()
-    pids: PidsStat = _NO_PIDS
-    cpu: CpuStat = CpuStat()
-    memory: MemoryStat = MemoryStat()
-    blkio: BlkioStat = BlkioStat()
-    rdma: RdmaStat = _NO_RDMA
-    memory_oom_control: OomControl = OomControl()
-
-
-def read(directories: Mapping[str, str], read_file: ReadFile = tree.read_file) -> Stats:
-    """The counters of the groups in ``directories``, by controller; a group that is gone counts as zeros.
-
-    Their files are read by ``read_file``.
-    """
-    groups = {name: GroupFiles(directory, read_file, unlimited=0) for name, directory in directories.items()}
-    memory = groups.get("memory")
-    return Stats(
-        hugetlb=_hugetlb(groups["hugetlb"]) if "hugetlb" in groups else (),
-        pids=_pids(groups["pids"]) if "pids" in groups else _NO_PIDS,
-        cpu=CpuStat(_usage(groups.get("cpuacct")), _throttle(groups.get("cpu"))),
-        memory=_memory(memory) if memory else MemoryStat(),
-        blkio=_blkio(groups["blkio"]) if "blkio" in groups else BlkioStat(),
-        rdma=_rdma(groups["rdma"]) if "rdma" in groups else _NO_RDMA,
-        memory_oom_control=_oom_control(memory.pairs("memory.oom_control")) if memory else OomControl(),
-    )
-
-
-def _pids(group: GroupFiles) -> PidsStat:
-    return PidsStat(group.number("pids.current"), group.number("pids.max"))
-
-
-def _usage(group: GroupFiles | None) -> CpuUsage:
-    if group is None:
-        return CpuUsage()
-    return CpuUsage(
-        group.number("cpuacct.usage"),
-        group.number("cpuacct.usage_sys"),
-        group.number("cpuacct.usage_user"),
-        tuple(map(int, group.content("cpuacct.usage_percpu").split())),
-    )
-
-
-def _throttle(group: GroupFiles | None) -> Throttle:
-    counted = group.pairs("cpu.stat") if group else {}
-    return Throttle(*(counted.get(key, 0) for key in (b"nr_periods", b"nr_throttled", b"throttled_time")))
-
-
-def _memory(group: GroupFiles) -> MemoryStat:
-    pairs = group.pairs("memory.stat")
-    return MemoryStat(
-        **{name: pairs[key] for key, name in _MEMORY_NAMES.items() if key in pairs},
-        usage=_memory_entry(group, "memory"),
-        swap=_memory_entry(group, "memory.memsw"),
-        kernel=_memory_entry(group, "memory.kmem"),
-        kernel_tcp=_memory_entry(group, "memory.kmem.tcp"),
-    )
-
-
-def _memory_entry(group: GroupFiles, prefix: str) -> MemoryEntry:
-    files = ("limit_in_bytes", "usage_in_bytes", "max_usage_in_bytes", "failcnt")
-    return MemoryEntry(*(group.number(f"{prefix}.{file}") for file in files))
+    def close(self) -> None:
+        """No file is open; they are opened again by the next ``read``. Idempotent."""
+        for files in self.files.values():
+            files.close()
 
 
 def oom_control(content: bytes) -> OomControl:
     """The content of memory.oom_control."""
-    words = content.split()
-    return _oom_control(dict(zip(words[::2], map(int, words[1::2]), strict=True)))
+    words = iter(content.split())
+    return OomControl(**chosen(dict(zip(words, words, strict=True)), _OOM_KEYS))
 
 
-def _oom_control(pairs: Mapping[bytes, int]) -> OomControl:
-    return OomControl(*(pairs.get(key, 0) for key in (b"oom_kill_disable", b"under_oom", b"oom_kill")))
+def _pids(files: GroupFiles, found: Stats) -> None:
+    found["pids"] = {"current": files.number("pids.current"), "limit": files.number("pids.max")}
 
 
-def _blkio(group: GroupFiles) -> BlkioStat:
-    return BlkioStat(
-        _blkio_entries(group.content("blkio.throttle.io_service_bytes_recursive")),
-        _blkio_entries(group.content("blkio.throttle.io_serviced_recursive")),
-    )
+def _cpuacct(files: GroupFiles, found: Stats) -> None:
+    found["cpu"]["usage"] = {
+        "total": files.number("cpuacct.usage"),
+        "kernel": files.number("cpuacct.usage_sys"),
+        "user": files.number("cpuacct.usage_user"),
+        "per_cpu": [int(word) for word in files.content("cpuacct.usage_percpu").split()],
+    }
 
 
-def _blkio_entries(content: bytes) -> tuple[BlkioEntry, ...]:
+def _cpu(files: GroupFiles, found: Stats) -> None:
+    found["cpu"]["throttling"] = chosen(files.pairs("cpu.stat"), _CPU_KEYS)
+
+
+def _memory(files: GroupFiles, found: Stats) -> None:
+    memory: Stats = chosen(files.pairs("memory.stat"), _MEMORY_KEYS)
+    for name, part in _MEMORY_PARTS.items():
+        memory[name] = {field: files.number(file) for field, file in part.items()}
+    found["memory"] = memory
+    found["memory_oom_control"] = chosen(files.pairs("memory.oom_control"), _OOM_KEYS)
+
+
+def _blkio(files: GroupFiles, found: Stats) -> None:
+    # The other fields of the message were CFQ's, which Linux 5.0 dropped.
+    found["blkio"] = {
+        "io_service_bytes_recursive": _blkio_entries(
+            files.content("blkio.throttle.io_service_bytes_recursive")
+        ),
+        "io_serviced_recursive": _blkio_entries(files.content("blkio.throttle.io_serviced_recursive")),
+    }
+
+
+def _blkio_entries(content: bytes) -> list[Stats]:
     """Lines of ``8:0 Read 4096``; the last, ``Total 4096``, is left out."""
-    entries = []
+    entries: list[Stats] = []
     for line in content.splitlines():
         words = line.split()
         if len(words) == 3:
             number = words[0].decode()
             major, minor = map(int, number.split(":"))
-            entries.append(BlkioEntry(words[1].decode(), _device_path(number), major, minor, int(words[2])))
-    return tuple(entries)
+            entries.append(
+                {
+                    "op": words[1].decode(),
+                    "device": _device_path(number),
+                    "major": major,
+                    "minor": minor,
+                    "value": int(words[2]),
+                }
+            )
+    return entries
 
 
 def _device_path(number: str) -> str:
@@ -264,32 +165,28 @@ def _device_path(number: str) -> str:
         return ""
 
 
-def _hugetlb(group: GroupFiles) -> tuple[HugetlbStat, ...]:
-    return tuple(
-        HugetlbStat(
-            group.number(f"hugetlb.{size}.usage_in_bytes"),
-            group.number(f"hugetlb.{size}.max_usage_in_bytes"),
-            group.number(f"hugetlb.{size}.failcnt"),
-            size,
-        )
+def _hugetlb(files: GroupFiles, found: Stats) -> None:
+    found["hugetlb"] = [
+        {
+            "pagesize": size,
+            "usage": files.number(f"hugetlb.{size}.usage_in_bytes"),
+            "max": files.number(f"hugetlb.{size}.max_usage_in_bytes"),
+            "failcnt": files.number(f"hugetlb.{size}.failcnt"),
+        }
         for size in hugepage_sizes()
-    )
+    ]
 
 
-def _rdma(group: GroupFiles) -> RdmaStat:
-    return RdmaStat(rdma_entries(group.content("rdma.current")), rdma_entries(group.content("rdma.max")))
+def _rdma(files: GroupFiles, found: Stats) -> None:
+    found["rdma"] = rdma(files)
 
 
-# The message spells some names apart that the kernel writes as one.
-_SPELT_APART = {
-    "pg_pg_in": "pgpgin",
-    "pg_pg_out": "pgpgout",
-    "pg_fault": "pgfault",
-    "pg_maj_fault": "pgmajfault",
-}
-_SPELT_APART |= {f"total_{name}": f"total_{kernel}" for name, kernel in _SPELT_APART.items()}
-_SPELT_APART["hierarchical_swap_limit"] = "hierarchical_memsw_limit"
-_ENTRIES = {"usage", "swap", "kernel", "kernel_tcp"}
-_MEMORY_NAMES = {
-    _SPELT_APART.get(f.name, f.name).encode(): f.name for f in fields(MemoryStat) if f.name not in _ENTRIES
+_READERS: Mapping[str, Callable[[GroupFiles, Stats], None]] = {
+    "pids": _pids,
+    "cpuacct": _cpuacct,
+    "cpu": _cpu,
+    "memory": _memory,
+    "blkio": _blkio,
+    "hugetlb": _hugetlb,
+    "rdma": _rdma,
 }

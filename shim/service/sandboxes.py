@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from shim.cgroup.accounting import group_at
@@ -17,10 +17,10 @@ from shim.task.sandbox import Sandbox
 from shim.task.sandbox_request import SANDBOX_ANNOTATION
 
 if TYPE_CHECKING:
+    from shim.cgroup.stats import Stats
     from shim.config import Config
     from shim.service.containers import Containers
     from shim.task import Container, Workshop
-    from shim.task.meter import Statistics
     from shim.task.sandbox_request import SandboxRequest
 
 __all__ = ["Sandboxes"]
@@ -73,7 +73,7 @@ class Sandboxes:
             if c.spec.annotations.get(SANDBOX_ANNOTATION, sandbox_id) == sandbox_id
         ]
 
-    def statistics(self, sandbox_id: str) -> tuple[Statistics, bool]:
+    def statistics(self, sandbox_id: str) -> tuple[Stats, bool]:
         """What all of the pod uses, and whether that is in the terms of cgroup v2.
 
         Raises:
@@ -83,7 +83,8 @@ class Sandboxes:
         if not parent.startswith("/"):
             raise NotFound(f"sandbox {sandbox_id} has no cgroup of its pod")
         hierarchy = self._shop.hierarchy
-        return group_at(parent, hierarchy).stats(), hierarchy.mode == "unified"
+        with closing(group_at(parent, hierarchy).gauge()) as gauge:
+            return gauge.read(), hierarchy.mode == "unified"
 
     def remember(self) -> None:
         """Write down for each which containers there are now."""

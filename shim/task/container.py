@@ -32,13 +32,13 @@ from shim.task.remains import forget
 from shim.task.states import State
 
 if TYPE_CHECKING:
+    from shim.cgroup.stats import Stats
     from shim.linux.pty import Winsize
     from shim.oci.spec import Spec
     from shim.process import Exit
     from shim.runtime import CheckpointOptions, Driver
     from shim.stdio import Streams
     from shim.task.control_group import ControlGroup
-    from shim.task.meter import Statistics
     from shim.task.process import Snapshot, TaskProcess
     from shim.task.request import CreateRequest
     from shim.task.workshop import Workshop
@@ -236,7 +236,7 @@ class Container:
             return {pid: ids.get(pid, "") for pid in (self.pid, *ids)}
         return {pid: ids.get(pid, "") for pid in self.group.pids() or (self.pid, *ids)}
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> Stats:
         """What the container uses, from the files of its cgroup.
 
         Raises:

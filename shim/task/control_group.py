@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shim.cgroup.accounting import Accounting
+    from shim.cgroup.stats import Stats
     from shim.config import Config
     from shim.oci.spec import Spec
-    from shim.task.meter import Statistics
     from shim.task.workshop import Workshop
 
 __all__ = ["ControlGroup"]
@@ -150,7 +150,7 @@ class ControlGroup:
             return True
         return False
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> Stats:
         """What it has used.
 
         Raises:

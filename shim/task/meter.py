@@ -7,18 +7,13 @@ asked for a minute.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeAlias
-
-from shim.cgroup.files import OpenFiles
-from shim.cgroup.legacy_stats import Stats as LegacyStats
-from shim.cgroup.stats import Stats
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shim.cgroup.accounting import Accounting
+    from shim.cgroup.stats import Stats
 
-__all__ = ["Meter", "Statistics"]
-
-Statistics: TypeAlias = Stats | LegacyStats
+__all__ = ["Meter"]
 
 _KEPT_S = 60.0
 
@@ -27,12 +22,11 @@ class Meter:
     """Reads one group. Owns its open files until ``close``. For the loop's thread."""
 
     def __init__(self, group: Accounting) -> None:
-        self._group = group
-        self._files = OpenFiles()
+        self._gauge = group.gauge()
         self._asked_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def read(self) -> Statistics:
+    def read(self) -> Stats:
         """What the group has used until now.
 
         Raises:
@@ -42,11 +36,11 @@ class Meter:
         self._asked_at = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(_KEPT_S, self._look)
-        return self._group.stats(self._files.read)
+        return self._gauge.read()
 
     def close(self) -> None:
         """No file is open. They are opened again when somebody asks. Idempotent."""
-        self._files.close()
+        self._gauge.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -296,7 +297,7 @@ class TestApply:
         with pytest.raises(NotFound, match=f"cgroup {group.path} does not exist"):
             group.apply(limits.plan({"memory": {"limit": 4096}}))
         with pytest.raises(NotFound):
-            group.stats()
+            group.gauge().read()
         assert not group.frozen()
         group.thaw()
         group.kill()
@@ -441,14 +442,15 @@ class TestProcesses:
         burner = f"while [ $(sed -n 's/^nr_throttled //p' {shlex.quote(group.directory)}/cpu.stat) -lt 2 ]; do :; done"
         assert inside(["sh", "-c", burner], group.directory).wait(60) == 0
         inside(["sleep", "100"], group.directory)
-        found = group.stats()
-        assert found.memory.usage_limit == 64 << 20
-        assert found.memory.max_usage > 0
-        assert found.cpu.usage_usec > 0
-        assert found.cpu.nr_throttled >= 2
-        assert found.cpu.throttled_usec > 0
-        assert found.pids.current == 1
-        assert found.pids.limit == (1 << 64) - 1
+        with closing(group.gauge()) as gauge:
+            found = gauge.read()
+        assert found["memory"]["usage_limit"] == 64 << 20
+        assert found["memory"]["max_usage"] > 0
+        assert found["cpu"]["usage_usec"] > 0
+        assert found["cpu"]["nr_throttled"] >= 2
+        assert found["cpu"]["throttled_usec"] > 0
+        assert found["pids"]["current"] == 1
+        assert found["pids"]["limit"] == (1 << 64) - 1
 
     def test_made_and_removed_many_times(self, hierarchy, parent, inside):
         for number in range(50):

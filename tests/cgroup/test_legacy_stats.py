@@ -1,10 +1,11 @@
 """The parsers read directories of ordinary files here; test_legacy.py reads real groups."""
 
+from contextlib import closing
+
 import pytest
 
 from shim.cgroup import legacy_stats
-from shim.cgroup.legacy_stats import BlkioEntry, CpuUsage, MemoryEntry, OomControl, Stats, Throttle
-from shim.cgroup.stats import PidsStat, RdmaEntry
+from shim.cgroup.legacy_stats import Gauge, OomControl
 
 FILES = {
     "cpuacct.usage": "1000\n",
@@ -43,32 +44,64 @@ def directories(tmp_path, monkeypatch):
     return dict.fromkeys(CONTROLLERS, str(tmp_path))
 
 
+def read(directories):
+    with closing(Gauge(directories)) as gauge:
+        return gauge.read()
+
+
 def test_every_field_comes_from_its_file(directories):
-    found = legacy_stats.read(directories)
-    assert found.cpu.usage == CpuUsage(1000, 400, 600, (300, 700))
-    assert found.cpu.throttling == Throttle(1, 2, 3)
-    assert found.pids == PidsStat(5, 0)
-    memory = found.memory
-    assert (memory.cache, memory.rss, memory.pg_pg_in, memory.pg_maj_fault) == (1, 2, 7, 8)
-    assert (memory.hierarchical_memory_limit, memory.hierarchical_swap_limit) == (9, 10)
-    assert (memory.total_cache, memory.total_pg_fault, memory.total_inactive_file) == (11, 12, 13)
-    assert memory.usage == MemoryEntry(100, 50, 70, 4)
-    assert memory.swap == MemoryEntry(usage=51)
-    assert found.memory_oom_control == OomControl(0, 1, 6)
+    found = read(directories)
+    assert found["cpu"] == {
+        "usage": {"total": 1000, "kernel": 400, "user": 600, "per_cpu": [300, 700]},
+        "throttling": {"periods": 1, "throttled_periods": 2, "throttled_time": 3},
+    }
+    assert found["pids"] == {"current": 5, "limit": 0}
+    none = {"limit": 0, "usage": 0, "max": 0, "failcnt": 0}
+    assert found["memory"] == {
+        "cache": 1,
+        "rss": 2,
+        "pg_pg_in": 7,
+        "pg_maj_fault": 8,
+        "hierarchical_memory_limit": 9,
+        "hierarchical_swap_limit": 10,
+        "total_cache": 11,
+        "total_pg_fault": 12,
+        "total_inactive_file": 13,
+        "usage": {"limit": 100, "usage": 50, "max": 70, "failcnt": 4},
+        "swap": {**none, "usage": 51},
+        "kernel": none,
+        "kernel_tcp": none,
+    }
+    assert found["memory_oom_control"] == {"oom_kill_disable": 0, "under_oom": 1, "oom_kill": 6}
     # A device that does not exist has no name.
-    assert found.blkio.io_service_bytes_recursive == (
-        BlkioEntry("Read", "", 999, 0, 4096),
-        BlkioEntry("Write", "", 999, 0, 0),
-    )
-    assert found.rdma.current == (RdmaEntry("mlx5_0", 2, 3),)
-    assert found.hugetlb == (legacy_stats.HugetlbStat(1, 2, 3, "2MB"),)
+    device = {"device": "", "major": 999, "minor": 0}
+    assert found["blkio"] == {
+        "io_service_bytes_recursive": [
+            {"op": "Read", **device, "value": 4096},
+            {"op": "Write", **device, "value": 0},
+        ],
+        "io_serviced_recursive": [],
+    }
+    assert found["rdma"] == {
+        "current": [{"device": "mlx5_0", "hca_handles": 2, "hca_objects": 3}],
+        "limit": [],
+    }
+    assert found["hugetlb"] == [{"pagesize": "2MB", "usage": 1, "max": 2, "failcnt": 3}]
 
 
 def test_only_groups_of_its_own_are_read(directories):
-    found = legacy_stats.read({"pids": directories["pids"]})
-    assert found == Stats(pids=PidsStat(5, 0))
+    found = read({"pids": directories["pids"], "freezer": directories["pids"]})
+    assert found == {"cpu": {}, "pids": {"current": 5, "limit": 0}}
 
 
 def test_a_group_that_is_gone_counts_as_zeros(tmp_path):
     gone = dict.fromkeys(("cpu", "cpuacct", "memory", "pids", "blkio", "rdma"), str(tmp_path / "gone"))
-    assert legacy_stats.read(gone) == Stats()
+    found = read(gone)
+    assert found["pids"] == {"current": 0, "limit": 0}
+    assert found["cpu"]["usage"] == {"total": 0, "kernel": 0, "user": 0, "per_cpu": []}
+    assert found["memory"]["usage"] == {"limit": 0, "usage": 0, "max": 0, "failcnt": 0}
+
+
+def test_oom_control():
+    assert legacy_stats.oom_control(b"oom_kill_disable 1\nunder_oom 0\noom_kill 3\n") == OomControl(1, 0, 3)
+    assert legacy_stats.oom_control(b"oom_kill_disable 0\nunder_oom 1\n") == OomControl(under_oom=1)

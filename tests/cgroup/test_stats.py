@@ -1,13 +1,14 @@
 """The parsers read directories of ordinary files here; test_group.py reads real groups."""
 
+import os
+from contextlib import closing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.cgroup import stats
-from shim.cgroup.files import GroupFiles
-from shim.cgroup.stats import UNLIMITED, IoEntry, PsiData, PsiStats, RdmaEntry, Stats
-from shim.cgroup.tree import read_file
+from shim.cgroup.stats import UNLIMITED, Gauge
 from shim.errors import NotFound
 
 PRESSURE = (
@@ -53,67 +54,127 @@ def group(tmp_path, monkeypatch):
     return make
 
 
+def read(directory: str) -> stats.Stats:
+    with closing(Gauge(directory)) as gauge:
+        return gauge.read()
+
+
 def test_every_field_comes_from_its_file(group):
-    found = stats.read(group())
-    assert (found.pids.current, found.pids.limit) == (3, UNLIMITED)
-    cpu = found.cpu
-    assert (cpu.usage_usec, cpu.user_usec, cpu.system_usec) == (300, 200, 100)
-    assert (cpu.nr_periods, cpu.nr_throttled, cpu.throttled_usec) == (7, 3, 4000)
-    assert (cpu.nr_bursts, cpu.burst_usec) == (1, 2)
-    assert cpu.psi == PsiStats(PsiData(1.5, 0.25, 0.01, 12345), PsiData(0.5, 0.05, 0.0, 678))
-    memory = found.memory
-    assert (memory.anon, memory.file, memory.slab, memory.pgfault) == (10, 20, 30, 6)
-    assert (memory.usage, memory.usage_limit, memory.max_usage) == (1000, 2000, 1500)
-    assert (memory.swap_usage, memory.swap_limit, memory.swap_max_usage) == (0, UNLIMITED, 50)
-    assert memory.psi.some.total == 1
-    events = found.memory_events
-    assert (events.low, events.high, events.max) == (1, 2, 3)
-    assert (events.oom, events.oom_kill, events.oom_group_kill) == (4, 5, 6)
-    assert found.io.usage == (IoEntry(8, 0, 1, 2, 3, 4), IoEntry(253, 1))
-    assert found.io.psi == cpu.psi
-    assert found.rdma.current == (RdmaEntry("mlx5_0", 2, 3),)
-    assert found.rdma.limit == (RdmaEntry("mlx5_0", (1 << 32) - 1, 1000),)
-    assert found.hugetlb == (stats.HugetlbStat(2097152, UNLIMITED, "2MB", 8),)
+    found = read(group())
+    psi = {
+        "some": {"avg10": 1.5, "avg60": 0.25, "avg300": 0.01, "total": 12345},
+        "full": {"avg10": 0.5, "avg60": 0.05, "avg300": 0.0, "total": 678},
+    }
+    assert found["pids"] == {"current": 3, "limit": UNLIMITED}
+    assert found["cpu"] == {
+        "usage_usec": 300,
+        "user_usec": 200,
+        "system_usec": 100,
+        "nr_periods": 7,
+        "nr_throttled": 3,
+        "throttled_usec": 4000,
+        "nr_bursts": 1,
+        "burst_usec": 2,
+        "psi": psi,
+    }
+    assert found["memory"] == {
+        "anon": 10,
+        "file": 20,
+        "slab": 30,
+        "pgfault": 6,
+        "workingset_refault": 9,
+        "workingset_activate": 0,
+        "usage": 1000,
+        "usage_limit": 2000,
+        "max_usage": 1500,
+        "swap_usage": 0,
+        "swap_limit": UNLIMITED,
+        "swap_max_usage": 50,
+        "psi": {"some": {"avg10": 0.0, "avg60": 0.0, "avg300": 0.0, "total": 1}},
+    }
+    assert found["memory_events"] == {
+        "low": 1,
+        "high": 2,
+        "max": 3,
+        "oom": 4,
+        "oom_kill": 5,
+        "oom_group_kill": 6,
+    }
+    assert found["io"] == {
+        "usage": [
+            {"major": 8, "minor": 0, "rbytes": 1, "wbytes": 2, "rios": 3, "wios": 4},
+            {"major": 253, "minor": 1},
+        ],
+        "psi": psi,
+    }
+    assert found["rdma"] == {
+        "current": [{"device": "mlx5_0", "hca_handles": 2, "hca_objects": 3}],
+        "limit": [{"device": "mlx5_0", "hca_handles": (1 << 32) - 1, "hca_objects": 1000}],
+    }
+    assert found["hugetlb"] == [{"pagesize": "2MB", "current": 2097152, "max": UNLIMITED, "failcnt": 8}]
 
 
 def test_refaults_are_one_number_on_old_and_new_kernels(group):
-    assert stats.read(group()).memory.workingset_refault == 9
-    old = group(**{"memory.stat": "workingset_refault 7\nworkingset_activate 8\n"})
-    assert stats.read(old).memory.workingset_refault == 7
-    assert stats.read(old).memory.workingset_activate == 8
+    assert read(group())["memory"]["workingset_refault"] == 9
+    old = read(group(**{"memory.stat": "workingset_refault 7\nworkingset_activate 8\n"}))["memory"]
+    assert (old["workingset_refault"], old["workingset_activate"]) == (7, 8)
 
 
 def test_missing_files_are_zero(tmp_path, monkeypatch):
     monkeypatch.setattr(stats, "hugepage_sizes", lambda: ("2MB",))
     (tmp_path / "cgroup.controllers").write_text("cpu io memory hugetlb pids rdma\n")
-    assert stats.read(str(tmp_path)) == Stats(hugetlb=(stats.HugetlbStat(0, 0, "2MB", 0),))
+    found = read(str(tmp_path))
+    assert list(found) == ["cpu", "io", "pids", "memory", "memory_events", "rdma", "hugetlb"]
+    assert not any(numbers(found))
+
+
+def numbers(value):
+    """All of them, in whatever they are."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [] if isinstance(value, str) else [value]
 
 
 def test_files_of_disabled_controllers_are_not_opened(group):
-    opened = []
+    with closing(Gauge(group(**{"cgroup.controllers": "\n"}))) as gauge:
+        found = gauge.read()
+        opened = {os.path.basename(os.readlink(f"/proc/self/fd/{fd}")) for fd in gauge.files._fds.values()}
+    assert opened == {"cgroup.controllers", "cpu.pressure", "cpu.stat", "io.pressure"}
+    assert found["cpu"]["usage_usec"] == 300
+    assert "memory" not in found
 
-    def noted(path):
-        opened.append(path.rpartition("/")[2])
-        return read_file(path)
 
-    found = stats.read(group(**{"cgroup.controllers": "\n"}), noted)
-    assert opened == ["cgroup.controllers", "cpu.pressure", "cpu.stat", "io.pressure"]
-    assert found.cpu.usage_usec == 300
-    assert found.memory.usage == 0
+def test_every_read_is_of_what_is_there_now(group):
+    directory = group()
+    with closing(Gauge(directory)) as gauge:
+        gauge.read()
+        group(**{"memory.current": "77\n", "pids.max": "9\n"})
+        found = gauge.read()
+    assert (found["memory"]["usage"], found["pids"]["limit"]) == (77, 9)
+
+
+def test_a_controller_that_comes_and_goes(group):
+    directory = group(**{"cgroup.controllers": "memory\n"})
+    with closing(Gauge(directory)) as gauge:
+        for controllers, there in (("\n", False), ("memory pids\n", True)):
+            group(**{"cgroup.controllers": controllers})
+            assert ("pids" in gauge.read()) is there
 
 
 def test_empty_pressure_is_zero(group):
-    assert stats.read(group(**{"cpu.pressure": ""})).cpu.psi == PsiStats()
+    assert read(group(**{"cpu.pressure": ""}))["cpu"]["psi"] == {}
 
 
 def test_a_group_that_is_gone(tmp_path):
     with pytest.raises(NotFound, match="does not exist"):
-        stats.read(str(tmp_path / "gone"))
+        read(str(tmp_path / "gone"))
 
 
 def test_long_files_are_read_to_the_end(group):
     lines = "".join(f"{major}:0 rbytes=1 wbytes=2 rios=3 wios=4\n" for major in range(4000))
-    assert len(stats.read(group(**{"io.stat": lines})).io.usage) == 4000
+    assert len(read(group(**{"io.stat": lines}))["io"]["usage"]) == 4000
 
 
 @pytest.mark.parametrize(
@@ -129,9 +190,7 @@ def test_huge_page_sizes_are_spelt_as_in_file_names(monkeypatch, names, sizes):
     assert stats.hugepage_sizes.__wrapped__() == sizes
 
 
-@given(st.dictionaries(st.sampled_from(sorted(stats._MEMORY_NAMES)), st.integers(0, UNLIMITED)))
-def test_pairs_round_trip(values):
-    content = b"".join(b"%s %d\n" % item for item in values.items())
-    files = GroupFiles("", lambda _path: content, unlimited=0)
-    selected = stats._select(files.pairs("memory.stat"), stats._MEMORY_NAMES)
-    assert selected == {name.decode(): value for name, value in values.items()}
+@given(st.dictionaries(st.sampled_from(sorted(stats._MEMORY_KEYS)), st.integers(0, UNLIMITED)))
+def test_numbers_round_trip(values):
+    pairs = {key: b"%d" % value for key, value in values.items()}
+    assert stats.chosen(pairs, stats._MEMORY_KEYS) == {k.decode(): v for k, v in values.items()}

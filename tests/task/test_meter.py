@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import asyncio
 
-from shim.cgroup.legacy_stats import Stats
+from support.coroutines import until
+
 from shim.task import meter
 from shim.task.meter import Meter
 
 
 class Group:
-    """A group of one file."""
+    """A group whose gauge counts."""
 
-    def __init__(self, path) -> None:
-        self.path = str(path)
-        self.read = []
+    def __init__(self) -> None:
+        self.reads = 0
+        self.closed = 0
 
-    def stats(self, read_file):
-        self.read.append(read_file(self.path))
-        return Stats()
+    def gauge(self):
+        return self
 
+    def read(self):
+        self.reads += 1
+        return {"reads": self.reads}
 
-def test_files_are_closed_when_nobody_asks_for_long(tmp_path, monkeypatch):
-    (tmp_path / "usage").write_text("1")
-    monkeypatch.setattr(meter, "_KEPT_S", 0.05)
-
-    async def body():
-        group = Group(tmp_path / "usage")
-        asked = Meter(group)
-        assert asked.read() == Stats()
-        while len(asked._files):  # noqa: ASYNC110 - a timer tells nobody
-            await asyncio.sleep(0.01)
-        assert asked.read() == Stats()
-        assert len(asked._files) == 1
-        asked.close()
-        asked.close()
-        assert len(asked._files) == 0
-        assert group.read == [b"1", b"1"]
-
-    asyncio.run(body())
+    def close(self):
+        self.closed += 1
 
 
-def test_asking_keeps_them_open(tmp_path, monkeypatch):
-    (tmp_path / "usage").write_text("1")
+async def test_files_are_closed_when_nobody_asks_for_long(monkeypatch):
+    monkeypatch.setattr(meter, "_KEPT_S", 0.02)
+    group = Group()
+    asked = Meter(group)
+    assert asked.read() == {"reads": 1}
+    await until(lambda: group.closed == 1)
+    assert asked.read() == {"reads": 2}
+    asked.close()
+    asked.close()
+    assert group.closed == 3
 
-    async def body():
-        asked = Meter(Group(tmp_path / "usage"))
-        asked.read()
-        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 0.0)
-        asked._look()
-        assert len(asked._files) == 1
-        asked.close()
 
-    asyncio.run(body())
+async def test_asking_keeps_them_open(monkeypatch):
+    group = Group()
+    asked = Meter(group)
+    loop = asyncio.get_running_loop()
+    asked.read()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now + meter._KEPT_S - 1)
+    asked.read()
+    monkeypatch.setattr(loop, "time", lambda: now + meter._KEPT_S + 1)
+    asked._look()
+    assert group.closed == 0
+    monkeypatch.setattr(loop, "time", lambda: now + 2 * meter._KEPT_S)
+    asked._look()
+    assert group.closed == 1
+    monkeypatch.undo()
