@@ -80,13 +80,19 @@ class ExecProcess(TaskProcess):
             file.write_bytes(to_json(self._sized_spec()))
             with shop.reaper.window() as window:
                 async with self._terminal() as terminal:
-                    self._inside_pid = await driver.exec(
-                        self._container_id,
-                        str(file),
-                        stdio_fds=self.io.runtime_fds,
-                        pid_file=str(bundle.pid_file(name)),
-                        console_socket=self.io.console_socket,
-                    )
+                    try:
+                        self._inside_pid = await driver.exec(
+                            self._container_id,
+                            str(file),
+                            stdio_fds=self.io.runtime_fds,
+                            pid_file=str(bundle.pid_file(name)),
+                            console_socket=self.io.console_socket,
+                        )
+                    except BaseException:
+                        # A runtime that is killed late has made a process, which is our child now.
+                        with suppress(NotFound):
+                            self.child = window.adopt(bundle.read_pid(name))
+                        raise
                     self.child = child = window.adopt(bundle.read_pid(name))
                     self.pid = child.pid
                     await (terminal or self.io.started())

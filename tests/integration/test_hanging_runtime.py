@@ -291,16 +291,19 @@ def test_a_start_is_killed(shim, fake):
     container.delete()
 
 
-def test_an_exec_is_killed(shim, fake):
-    container = shim.running(runtime=fake("exec", HANG), runtime_timeout=TIMEOUT_S)
+@pytest.mark.parametrize("script", [HANG, '{real} "$@"; sleep 1000'], ids=["at once", "with a process"])
+def test_an_exec_is_killed(shim, fake, script):
+    runtime = fake("exec", script.replace("{real}", fake.real))
+    container = shim.running(runtime=runtime, runtime_timeout=TIMEOUT_S)
     streams = shim.streams(stdin=True, stderr=True)
-    container.add_exec("slow", ["true"], streams)
+    container.add_exec("slow", SLEEP, streams)
     waiting = container.begin("Wait", exec_id="slow")
     with raises(DeadlineExceeded, "exec"):
         container.start("slow")
     assert waiting.result().exit_status == 255
     container.delete("slow")
     assert streams.read() == streams.read("stderr") == b""
+    until(lambda: container.pids() == [container.pid], "the end of what was started")
 
 
 def test_a_pause_is_killed(shim, fake):
