@@ -34,6 +34,7 @@ class Tape:
 _tape = Tape()
 _results = pytest.StashKey[Results]()
 _partial = pytest.StashKey[bool]()
+_errors = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,13 +86,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("medians, and how much of each peer's is needed here")
         for line in table.lines(results):
             terminalreporter.write_line(line)
+        for line in config.stash.get(_errors, [])[:10]:
+            terminalreporter.write_line(f"logged by {line}")
         if len(peers.of_containerd(peers.shims())) < 2:
             terminalreporter.write_line("one of containerd's shims is not here, or does not run on this host")
 
 
 @pytest.fixture(scope="session")
-def workshop() -> Iterator[Workshop]:
+def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
     workshop = Workshop()
+    request.config.stash[_errors] = workshop.errors
     try:
         yield workshop
     finally:

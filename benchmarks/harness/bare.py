@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import select
 from typing import TYPE_CHECKING
 
 from harness import peers
+from harness.process import ended
 
 if TYPE_CHECKING:
     from harness.workshop import Bundle, Workshop
@@ -40,7 +40,7 @@ class Bare:
 
     def delete(self) -> None:
         """Ended, which is waited for, and deleted."""
-        select.select([self._pidfd], [], [])
+        _wait(self._pidfd)
         self._runc("delete", self.id)
         os.close(self._pidfd)
         os.close(self.bundle.log_fd)
@@ -90,9 +90,14 @@ class Conmon(Bare):
 
     def wait(self) -> None:
         """The container has ended, its output is in the log, and conmon has ended."""
-        select.select([self._monitor], [], [])
+        _wait(self._monitor)
 
     def delete(self) -> None:
         self.wait()
         os.close(self._monitor)
         super().delete()
+
+
+def _wait(pidfd: int) -> None:
+    if not ended(pidfd):
+        raise RuntimeError("a process does not end")

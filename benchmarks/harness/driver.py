@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message_factory import GetMessageClass
 
+from harness.process import ended
 from harness.workshop import NAMESPACE
 from shim.errors import ShimError
 from shim.proto import task_v2_pb2, task_v3_pb2
@@ -103,7 +103,7 @@ class Shim:
         return container
 
     def shutdown(self) -> None:
-        """The process has ended; for a shim without containers. What it has logged as an error is printed."""
+        """The process has ended; for a shim without containers. What it has logged as an error is kept."""
         with suppress(ShimError):  # it may end before its answer is sent
             self.call("Shutdown", id=self.bundle.id)
         self.gone()
@@ -111,12 +111,11 @@ class Shim:
     def gone(self) -> None:
         """The connection is closed, as containerd does it after Shutdown, and the process waited for."""
         self.client.close()
-        if not select.select([self._pidfd], [], [], DEADLINE_S)[0]:
+        if not ended(self._pidfd):
             raise RuntimeError(f"{self.peer.name}: the shim does not end")
         os.close(self._pidfd)
-        for line in self.bundle.logged().splitlines():
-            if "level=error" in line or "level=fatal" in line:
-                print(f"{self.peer.name}: {line}")
+        lines = self.bundle.logged().splitlines()
+        self.workshop.errors += [f"{self.peer.name}: {line}" for line in lines if "level=error" in line]
         os.close(self.bundle.log_fd)
 
     def kill(self) -> None:

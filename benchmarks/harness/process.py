@@ -1,7 +1,8 @@
-"""What a process has cost up to now, as the kernel counts it."""
+"""What a process has cost up to now, as the kernel counts it; and its end."""
 
 from __future__ import annotations
 
+import select
 import time
 
 _CPUCLOCK_SCHED = 2
@@ -26,3 +27,10 @@ def _smaps(pid: int, *names: str) -> int:
     with open(f"/proc/{pid}/smaps_rollup") as lines:
         fields = [line.split() for line in lines]
     return sum(int(field[1]) << 10 for field in fields if field[0] in names)
+
+
+def ended(pidfd: int, timeout_s: float = 60.0) -> bool:
+    """Whether the process has ended, which is waited for."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))

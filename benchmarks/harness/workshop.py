@@ -64,6 +64,7 @@ class Workshop:
     def __init__(self) -> None:
         self.folder = Path(f"/run/ocishim-bench-{secrets.token_hex(4)}")
         self.group = self.folder.name
+        self.errors: list[str] = []
         self._janitor = subprocess.Popen(
             [sys.executable, janitor.__file__, str(self.folder), self.group],
             stdin=subprocess.PIPE,
