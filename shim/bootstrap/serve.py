@@ -1,7 +1,8 @@
 """The life of a shim process: serve until there is nothing left to do, then leave nothing behind.
 
 It ends after Shutdown once it has no containers and no sandbox, or on its own when nobody is connected and it has none for
-``idle_timeout`` (a client may have died between starting it and Create), or on SIGTERM and SIGINT when it has none.
+``idle_timeout`` (a client may have died between starting it and Create), or on SIGTERM and SIGINT when it has none. What does
+not run and has no bundle any more counts as none: containerd has cleared it away from disk, and will never ask for it.
 A shim with containers takes no notice of SIGTERM: they would go on without anybody who knows how they end.
 """
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import socket
 
     from shim.config import Config
+    from shim.task.events import Event
 
 __all__ = ["serve"]
 
@@ -76,13 +78,12 @@ class _Shim:
         self._config = config
         self._done = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._clearing: asyncio.Task[None] | None = None
         self._reaper = Reaper(open_files=raise_open_files())
         hierarchy = detect()
         self._publisher = Publisher(os.environ.get("TTRPC_ADDRESS", ""), namespace)
         watcher = OomWatcher(asyncio.get_running_loop())
-        self._shop = Workshop(
-            namespace, config, self._reaper, hierarchy, watcher, publish=self._publisher.publish
-        )
+        self._shop = Workshop(namespace, config, self._reaper, hierarchy, watcher, publish=self._publish)
         self._containers = Containers(
             self._shop, on_empty=self._end_if_empty, on_change=self._containers_changed
         )
@@ -111,6 +112,11 @@ class _Shim:
         await self._publisher.close(_LAST_EVENTS_S)
         self._shop.close()
         self._reaper.stop()
+
+    def _publish(self, event: Event) -> None:
+        self._publisher.publish(event)
+        if self._server.idle:
+            self._idle()
 
     def _containers_changed(self) -> None:
         self._sandboxes.remember()
@@ -141,6 +147,17 @@ class _Shim:
         self._idle_timer = loop.call_later(self._config.idle_timeout, self._end_if_useless)
 
     def _end_if_useless(self) -> None:
-        if self._empty and self._server.idle:
+        if self._server.idle:
+            self._clearing = asyncio.create_task(self._end_without_what_is_lost())
+
+    async def _end_without_what_is_lost(self) -> None:
+        await self._sandboxes.drop_lost()
+        await self._containers.drop_lost()
+        if not self._server.idle:
+            return
+        if self._empty:
             _log.info("nobody is connected and there are no containers: the shim ends")
             self._done.set()
+        elif not any(container.runs for container in self._containers):
+            # Their bundles may go yet. The end of one that runs brings us here again.
+            self._idle()

@@ -136,6 +136,17 @@ class Containers:
         self._on_change()
         self._check_empty()
 
+    async def drop_lost(self) -> None:
+        """Of containers that do not run and whose bundles are gone nothing is left."""
+        for container in self:
+            if container.lost:
+                _log.warning(
+                    "container %s does not run and its bundle is gone: nobody will delete it", container.id
+                )
+                with suppress(ShimError):
+                    await container.delete()
+                    self.forget(container)
+
     def ask_shutdown(self) -> None:
         """End as soon as there are no containers, now or later: Shutdown need not be the call after the last Delete."""
         self._shutdown_asked = True

@@ -95,6 +95,16 @@ class Sandboxes:
                 except ShimError as error:
                     _log.warning("sandbox %s: its record cannot be written: %s", sandbox.id, error)
 
+    async def drop_lost(self) -> None:
+        """Of sandboxes that do not run and whose bundles are gone nothing is left."""
+        for sandbox in list(self._by_id.values()):
+            if sandbox.lost:
+                _log.warning(
+                    "sandbox %s does not run and its bundle is gone: nobody will shut it down", sandbox.id
+                )
+                with suppress(ShimError):
+                    await self.shut_down(sandbox.id)
+
     async def stop(self, sandbox_id: str) -> None:
         """Nothing runs in it, and its own process has ended; right in any state."""
         sandbox = self.get(sandbox_id)

@@ -117,6 +117,16 @@ class Container:
         """Whether the kernel killed in it for want of memory; known once the init has ended."""
         return self._ending.oom_killed
 
+    @property
+    def runs(self) -> bool:
+        """Whether its init has been started and has not ended."""
+        return self.init.state not in {State.CREATED, State.STOPPED}
+
+    @property
+    def lost(self) -> bool:
+        """Whether its init does not run, and its bundle is gone."""
+        return not self.runs and not self.bundle.path.exists()
+
     def process(self, exec_id: str = "") -> TaskProcess:
         """The init, or the exec of that id.
 

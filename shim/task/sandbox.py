@@ -90,6 +90,11 @@ class Sandbox:
         """Whether it is gVisor's."""
         return isinstance(self._holder, PodKernel)
 
+    @property
+    def lost(self) -> bool:
+        """Whether nothing runs of it, and its bundle is gone."""
+        return not self.ready and not Path(self.request.bundle).exists()
+
     async def start(self) -> None:
         """The namespaces or the kernel, and the files, exist.
 

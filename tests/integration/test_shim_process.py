@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support import bed
 from support.client_streams import until
 from support.shims import Container, ShimProcess, raises
 
@@ -93,6 +97,24 @@ def test_a_shim_with_a_container_stays_without_clients(start, lend):
     assert Container(second, "c", container.bundle, container.pid).delete().exit_status == 0
     second.client.close()
     assert process.ended()
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_shim_whose_containers_are_cleared_away_without_it_ends(start, lend, started):
+    """As containerd does it when it takes the shim for dead: by delete, from disk, and then the bundle goes."""
+    process = start(idle_timeout=0.2)
+    shim = lend(process)
+    container = shim.container()
+    if started:
+        container.start()
+    shim.client.close()
+    assert not process.ended(0.6)
+    program = "import sys; from shim.bootstrap.delete import delete_from_disk; delete_from_disk(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, container.bundle], check=True, cwd=bed.CHECKOUT)
+    shutil.rmtree(container.bundle)
+    assert process.ended()
+    assert process.status == 0
+    assert f"container {container.id} does not run and its bundle is gone" in process.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

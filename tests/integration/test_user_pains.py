@@ -128,6 +128,7 @@ RULES = {
     "what is of no use ends": [
         "integration/test_shim_process.py::test_a_shim_that_nobody_uses_ends",
         "integration/test_shim_process.py::test_a_shim_whose_last_client_leaves_ends",
+        "integration/test_shim_process.py::test_a_shim_whose_containers_are_cleared_away_without_it_ends",
     ],
     "events have their order": [
         "bootstrap/test_events.py::test_a_life_with_an_outage_in_it",
