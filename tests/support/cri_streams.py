@@ -11,7 +11,7 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -48,8 +48,9 @@ class Channels:
         self.received: dict[int, bytes] = defaultdict(bytes)
 
     def send(self, data: bytes, channel: int = STDIN) -> None:
-        """``data`` is on its way."""
-        self._connection.send(bytes([channel]) + data)
+        """``data`` is on its way, unless the server has ended the connection."""
+        with suppress(ConnectionClosed):
+            self._connection.send(bytes([channel]) + data)
 
     def resize(self, rows: int, columns: int) -> None:
         """The terminal is told its size."""
