@@ -1,14 +1,13 @@
 /* The program that containerd executes for each container: has a fork of the template, a process with a warm interpreter, do
  * what the command line says, and exits as that does.
  *
- * Arguments, environment and, by SCM_RIGHTS, working directory and standard streams go to the template in one message. A
+ * Arguments, environment and, by SCM_RIGHTS, working directory and standard streams go to a fork of it in one message. A
  * byte comes back when the request is taken, another with the exit status. Until it is taken nothing has been done, and on
  * any trouble the interpreter does it instead: slower, with the same result. Afterwards it is never done again.
  * When nobody listens a template is started for the next time. Its address is a hash of what must be the same for all
  * whom it serves: mount namespace, this very installation, the variables that Python and the loader read at their start.
  *
  * OCISHIM_TEMPLATE: "off" never asks a template, "only" never an interpreter (status 75). OCISHIM_TEMPLATE_DIR: where they are.
- * Linked with musl where that is: glibc asks the processor for its features first, which takes half a millisecond in a guest.
  *
  * Man pages: unix(7), cmsg(3), execve(2), proc_pid_exe(5), namespaces(7). */
 
@@ -83,7 +82,8 @@ static int find_address(void)
     return (size_t)size < room ? 0 : -1;
 }
 
-/* A connection to a template of our own uid; -1 with errno. Below 3 it would be the caller's who has closed its streams. */
+/* A connection that a fork of a template of our own uid has accepted, which it says by a byte; -1 with errno. Descriptors on
+ * their way to somebody who hangs would stay open. Below 3 it would be the caller's who has closed its streams. */
 static int dial(void)
 {
     struct ucred peer;
@@ -91,11 +91,11 @@ static int dial(void)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &taken_within, sizeof(taken_within));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &taken_within, sizeof(taken_within)); /* for connect(2), too */
-    if (fd < 3 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+    if (fd < 3 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return -1;
+    int ours = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && peer.uid == geteuid();
     errno = EPERM;
-    return peer.uid == geteuid() ? fd : -1;
+    return ours && recv(fd, &size, 1, 0) == 1 ? fd : -1;
 }
 
 /* The request: size of the strings, number of arguments, then arguments and environment, each with its NUL. As execve(2)

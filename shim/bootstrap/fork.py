@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["wait_and_serve"]
 
+_READY = b"R"
 _TAKEN = b"T"
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 _QUIET_S = 0.01
@@ -50,6 +51,8 @@ class _Shim:
         self.caller = 0
         self.socket_dir = socket_dir
         self.plan: Plan | None = None
+        # Ahead: the caller may have a limit below what is open already.
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.log = -1
         self.listener = -1
 
@@ -73,11 +76,8 @@ class _Shim:
 
     def let_go(self) -> None:
         """The caller's streams are not held any more, at whose end it knows that all was said."""
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 0)
-        for number in (1, 2):
-            os.dup2(self.log if self.plan else null, number)
-        os.close(null)
+        for number, fd in enumerate((self._null, *[self.log if self.plan else self._null] * 2)):
+            os.dup2(fd, number)
 
     def forget(self) -> None:
         """There will be none after all."""
@@ -86,6 +86,7 @@ class _Shim:
             self.let_go()
             os.close(self.log)
             os.close(self.listener)
+        os.close(self._null)
 
 
 def wait_and_serve(
@@ -106,12 +107,12 @@ def wait_and_serve(
             _rehearse(f"{listener.getsockname()}.rehearsal", own)
     if os.getppid() != template:
         os._exit(0)
+    shim = _Shim()
     if not _is_waiting(listener, _IN_CGROUPS_S):
         leave_cgroups()
         own = Surroundings.of(os.getpid())
     connection, _ = listener.accept()
     try:
-        shim = _Shim()
         status = _do(connection, shim, own, tell, unchanged)
     except (OSError, ShimError) as error:
         with suppress(OSError):
@@ -136,6 +137,7 @@ def _do(
         OSError: there is no request, or a part of it cannot be had.
         ShimError: it is none that we can do.
     """
+    connection.send(_READY)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SENT_WITHIN)
     peer = peer_credentials(connection)
     request = receive(connection)

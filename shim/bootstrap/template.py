@@ -63,6 +63,9 @@ def _errors_to(log: str) -> Iterator[None]:
     os.close(fd)
     try:
         yield
+    except Exception as error:
+        traceback.print_exc()
+        raise SystemExit(1) from error
     finally:
         if not os.stat(log).st_size:
             os.unlink(log)

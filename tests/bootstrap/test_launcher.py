@@ -71,8 +71,10 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 @pytest.fixture
-def launcher(state_root: Path) -> Launcher:
-    return Launcher(state_root)
+def launcher(state_root: Path) -> Iterator[Launcher]:
+    yield Launcher(state_root)
+    # What stands for a template may still write its notes.
+    bed.until(lambda: not templates.named(f"{state_root}/"), "a script runs on")
 
 
 @pytest.fixture
@@ -83,6 +85,13 @@ def template(launcher: Launcher) -> Iterator[socket.socket]:
         listener.listen()
         listener.settimeout(DEADLINE_S)
         yield listener
+
+
+def accepted(template: socket.socket) -> socket.socket:
+    """The launcher's connection; it is told so."""
+    connection, _ = template.accept()
+    connection.send(b"R")
+    return connection
 
 
 def received(connection: socket.socket) -> list[bytes]:
@@ -152,7 +161,7 @@ def test_only_never_takes_the_interpreter(launcher):
 
 def test_the_request_is_all_that_a_program_gets(launcher, template):
     process = launcher.begin("-id", "", "ä b", VARIABLE="ü\n")
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         arguments, environment, fds = request(connection)
         assert arguments == [os.fsencode(launcher.program), b"-id", b"", "ä b".encode()]
@@ -175,7 +184,7 @@ def test_the_request_is_all_that_a_program_gets(launcher, template):
 
 def test_a_large_environment(launcher, template):
     process = launcher.begin(**{f"V{i}": "x" * 100_000 for i in range(10)})
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         assert len(received(connection)) == 12
         connection.send(b"T\0")
@@ -185,7 +194,7 @@ def test_a_large_environment(launcher, template):
 @pytest.mark.parametrize("answer", [b"", b"no", b"\0"])
 def test_a_refusal_leaves_it_to_the_interpreter(launcher, template, answer):
     process = launcher.begin()
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         connection.send(answer)
         received(connection)
@@ -194,7 +203,7 @@ def test_a_refusal_leaves_it_to_the_interpreter(launcher, template, answer):
 
 def test_a_refusal_is_told_to_who_wants_no_interpreter(launcher, template):
     process = launcher.begin(OCISHIM_TEMPLATE="only")
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         received(connection)
         connection.send(b"because")
@@ -217,9 +226,17 @@ def waits_for_an_answer(pid: int) -> bool:
 RECVFROM = {"x86_64": 45, "aarch64": 207}[os.uname().machine]
 
 
+def test_nothing_is_sent_to_who_does_not_accept(launcher, template):
+    """Whoever waits for the end of our output must not wait for a template that hangs."""
+    assert launcher.run() == BY_INTERPRETER
+    connection, _ = template.accept()
+    with connection:
+        assert connection.recv(1) == b""
+
+
 def test_what_was_taken_is_not_done_again(launcher, template):
     process = launcher.begin()
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         received(connection)
         connection.send(b"T")
@@ -233,7 +250,7 @@ def test_what_was_taken_is_not_done_again(launcher, template):
 def test_a_template_that_comes_too_late_is_told_so(launcher, template):
     """Whoever the launcher has given up on cannot take the request any more."""
     process = launcher.begin()
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         received(connection)
         assert ended(process) == BY_INTERPRETER
@@ -244,7 +261,7 @@ def test_a_template_that_comes_too_late_is_told_so(launcher, template):
 def test_a_request_that_is_taken_may_last(launcher, template):
     """Longer than the launcher waits for somebody to take it."""
     process = launcher.begin()
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         received(connection)
         connection.send(b"T")
@@ -256,7 +273,7 @@ def test_a_request_that_is_taken_may_last(launcher, template):
 
 def test_a_signal_ends_it_and_the_connection(launcher, template):
     process = launcher.begin()
-    connection, _ = template.accept()
+    connection = accepted(template)
     with connection:
         received(connection)
         connection.send(b"T")
@@ -276,7 +293,6 @@ def test_no_descriptor_is_left_for_it(launcher, template):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "ocishim-containerd" in done.stderr
 
 
 @pytest.mark.parametrize("stream", ["0<&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
@@ -322,13 +338,13 @@ def test_an_interpreter_that_cannot_be_executed(launcher, missing):
     assert (code, out, err.count("\n")) == (127, "", 1)
     assert err.startswith("containerd-shim-ocishim-v2: ocishim-containerd cannot be executed: ")
 
+
 def test_a_copy_finds_the_interpreter_on_the_path(launcher, tmp_path):
     """Clients of containerd may name any file as the runtime; some copy the program."""
     launcher.env["PATH"] = f"/nowhere:{launcher.program.parent}:{launcher.env['PATH']}"
     launcher.program = Path(shutil.copy2(launcher.program, tmp_path / "copied"))
     assert launcher.run() == BY_INTERPRETER
     assert launcher.address().startswith(launcher.env["OCISHIM_TEMPLATE_DIR"])
-
 
 
 def test_no_arguments_at_all(launcher):

@@ -51,12 +51,17 @@ def end() -> None:
 
 def running(place: Path) -> list[int]:
     """The pids of the templates that listen in ``place``, and of their forks that wait."""
-    found = []
+    return [pid for pid, command in named(f" template {place}/").items() if is_template(command)]
+
+
+def named(words: str) -> dict[int, str]:
+    """The command lines with these words, by pid."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if is_template(command) and f" template {place}/" in command:
-                found.append(int(folder.name))
+            if words in command:
+                found[int(folder.name)] = command
     return found
 
 

@@ -1,0 +1,66 @@
+"""The programs of this project, installed for one test, with templates of its own: what it does to them harms no other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from support import bed, templates
+from support.client_streams import DEADLINE_S
+
+
+class Installation:
+    """The programs in a folder of their own, whose templates listen beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "bin"
+        self.place = folder / "t"
+        self.folder.mkdir()
+        templates.install(self.folder)
+        self.env = {"OCISHIM_TEMPLATE_DIR": str(self.place)}
+
+    def ready(self) -> int:
+        """A template serves, and has a fork that waits; its pid."""
+        templates.ready(self.folder, **self.env)
+        bed.until(lambda: len(self.running()) == 2, "there is no fork")
+        return self.template()
+
+    def template(self) -> int:
+        """The pid of the one that forks."""
+        return min(self.running(), key=started)
+
+    def running(self) -> list[int]:
+        return templates.running(self.place)
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return ended(self.begin(*words, **env))
+
+    def begin(self, *words: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [self.folder / templates.LAUNCHER, *words],
+            env={**os.environ, **self.env, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def end(self) -> None:
+        for pid in self.running():
+            os.kill(pid, signal.SIGKILL)
+        bed.until(lambda: not self.running(), "a template does not end")
+
+
+def started(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return sys.maxsize
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    out, _ = process.communicate(timeout=DEADLINE_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, out)
