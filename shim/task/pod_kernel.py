@@ -4,7 +4,8 @@ gVisor makes a kernel for the first container of a pod, and ends it with that on
 with one process that does nothing, below the sandbox's bundle. Its life is nobody's business but the sandbox's: no events
 tell of it, and no client can ask for it.
 
-It has no limits: all processes of the pod run in its cgroup, and what they may use is the pod's cgroup's to say.
+All processes of the pod run in its cgroup. It has the limits that the configuration sets for each container, and no others:
+what the pod may use is the pod's cgroup's to say.
 """
 
 from __future__ import annotations

@@ -107,10 +107,12 @@ class Sandbox:
             raise FailedPrecondition(f"sandbox {self.id} was started already")
         self._starting = True
         try:
+            # Now, because gVisor takes its time: what is made of it is found by this.
+            self.remember(())
             await in_thread(self.files.make)
             self._holder = await self._hold()
         except BaseException:
-            await in_thread(self.files.remove, always=True)
+            await self._forget()
             raise
         finally:
             self._starting = False
@@ -139,15 +141,14 @@ class Sandbox:
         """
         if not self.ready:
             raise FailedPrecondition(f"sandbox {self.id} is not ready")
-        in_kernel = isinstance(self._holder, PodKernel)
-        if in_kernel != driver.waits_by_command:
+        if self.own_kernel != driver.waits_by_command:
             # A container in the host's kernel would get what keeps gVisor away from it: its namespaces.
-            kind = "is gVisor's" if in_kernel else "is not gVisor's"
+            kind = "is gVisor's" if self.own_kernel else "is not gVisor's"
             raise FailedPrecondition(
                 f"sandbox {self.id} {kind}: no container in it can run under {driver.kind}"
             )
         laid = self.files.laid_into(raw)
-        return self._joined(laid) if in_kernel else laid
+        return self._joined(laid) if self.own_kernel else laid
 
     def _joined(self, raw: dict[str, Any]) -> dict[str, Any]:
         linux = raw.get("linux") or {}
@@ -193,6 +194,9 @@ class Sandbox:
         """
         if isinstance(self._holder, PodKernel):
             await self._holder.remove()
+        await self._forget()
+
+    async def _forget(self) -> None:
         await in_thread(self._remove_files, always=True)
         await records.adelete(Path(self.request.bundle, _RECORD), synced=False)
 
@@ -224,7 +228,8 @@ async def clear_sandbox(
     results: list[BaseException | None] = await asyncio.gather(*members, return_exceptions=True)
     # After them: of a container whose kernel is just ending gVisor forgets all but the cgroup.
     results += await asyncio.gather(cleared(bundle.path / _KERNEL), return_exceptions=True)
-    kill_holder(record["pid"], record["started"])
+    if record["pid"]:
+        kill_holder(record["pid"], record["started"])
     PodFiles(bundle.path / _FILES).remove()
     if failures := [result for result in results if result is not None]:
         raise failures[0]

@@ -145,6 +145,26 @@ def test_the_runtime_of_start_is_the_sandboxs(leaks, state_root, bundle, tmp_pat
         box.sandbox("StopSandbox")
 
 
+def test_a_shim_that_is_killed_during_the_start_leaves_it_too(leaks, state_root, bundle, tmp_path) -> None:
+    runsc, asked = tmp_path / "runsc-slow", tmp_path / "asked"
+    runsc.write_text(f"""#!/bin/sh
+        case " $* " in *" start "*) touch {asked}; exec sleep 1000 ;; esac
+        exec {bed.need_runtime("runsc")} "$@"
+    """)
+    runsc.chmod(0o755)
+    process = ShimProcess(state_root, **{**GVISOR, "runtime": str(runsc)})
+    with Sandboxed(process, bundle, tmp_path) as box:
+        box.create()
+        box.begin("StartSandbox", version="sandbox", sandbox_id="box")
+        bed.until(asked.exists, "gVisor is not started")
+        process.kill()
+    delete_from_disk(process.bundle)
+    assert not (process.bundle / "sandbox.json").exists()
+    for path in state_root.rglob("*"):
+        if not path.is_dir():
+            path.unlink()
+
+
 def test_a_killed_shim_leaves_what_delete_clears(leaks, state_root, bundle, tmp_path) -> None:
     bed.need_runtime("runsc")
     process = ShimProcess(state_root, **GVISOR)
