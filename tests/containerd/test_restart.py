@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import bed
 from support.containerd import Containerd
-from support.cri import CRI, SANDBOXES, KubernetesContainerd
+from support.cri import CRI, KERNELS, SANDBOXES, KubernetesContainerd
 
 pytestmark = pytest.mark.root
 
@@ -61,7 +61,7 @@ def test_containerd_may_die_again_and_again_under_load(own_daemon: Containerd, t
         own_daemon.ctr("container", "rm", name)
 
 
-@pytest.mark.parametrize("handler", ["runc", *SANDBOXES])
+@pytest.mark.parametrize("handler", ["runc", *SANDBOXES, *KERNELS])
 def test_containerd_may_die_under_a_pod(leaks: None, run_daemon: Any, tmp_path: Path, handler: str) -> None:
     with run_daemon(tmp_path, KubernetesContainerd) as daemon:
         pod = daemon.run_pod("orphaned", handler)
