@@ -31,6 +31,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "start": "Start a container that was created.",
         "exec": "Run a command in a running container.",
         "attach": "Connect to the streams of a container.",
+        "sandbox": "Run and control containers that share a network.",
     },
     "Control": {
         "kill": "Send a signal.",

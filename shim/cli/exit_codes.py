@@ -14,11 +14,23 @@ from shim.errors import ShimError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EPILOG", "ERROR", "INTERRUPTED", "OWN_FAILURE", "PIPE_CLOSED", "USAGE", "Failure", "foreground"]
+__all__ = [
+    "EPILOG",
+    "ERROR",
+    "INTERRUPTED",
+    "OWN_FAILURE",
+    "PIPE_CLOSED",
+    "SIGNALLED",
+    "USAGE",
+    "Failure",
+    "foreground",
+]
 
 ERROR = 1
 USAGE = 2
 OWN_FAILURE = 125
+SIGNALLED = 128
+"""And the number of the signal."""
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 

@@ -121,11 +121,16 @@ class Sandbox:
         """
         async with self._directory.exclusive() as record:
             paused = states.moved(self._named, record.state, State.PAUSED)
+            # Written first: whoever dies half way leaves what resume() puts right.
+            await self._directory.save(replace(record, state=paused))
             for monitor in self._monitors:
                 monitor.close()
-            for name in await self._in_state(State.RUNNING):
-                await self._shim.pause(name)
-            await self._directory.save(replace(record, state=paused))
+            try:
+                for name in await self._in_state(State.RUNNING):
+                    await self._shim.pause(name)
+            except BaseException:
+                await self._thaw(record)
+                raise
 
     async def resume(self) -> None:
         """Every process in it goes on, those too whose container was paused alone.
@@ -135,9 +140,12 @@ class Sandbox:
         """
         async with self._directory.exclusive() as record:
             states.check(self._named, record.state, State.PAUSED)
-            for name in await self._in_state(State.PAUSED):
-                await self._shim.resume(name)
-            await self._directory.save(replace(record, state=State.RUNNING))
+            await self._thaw(record)
+
+    async def _thaw(self, record: Record) -> None:
+        for name in await self._in_state(State.PAUSED):
+            await self._shim.resume(name)
+        await self._directory.save(replace(record, state=State.RUNNING))
 
     async def stop(self) -> None:
         """Nothing runs in it any more. Right when it is done again."""

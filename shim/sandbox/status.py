@@ -87,6 +87,10 @@ class Failure:
     container: str = ""
     exit_status: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
 
 def container_status(about: Mapping[str, Any]) -> ContainerStatus:
     """What the shim says of a container."""

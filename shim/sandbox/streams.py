@@ -96,6 +96,9 @@ class Fifos:
     async def _read(self, name: str, transports: list[asyncio.BaseTransport]) -> asyncio.StreamReader | None:
         if (fd := self._open(name, os.O_RDONLY)) is None:
             return None
+        # poll(2) reports the end to nobody who came after the last writer had gone, unless one came and went since.
+        if (writer := self._open(name, os.O_WRONLY)) is not None:
+            os.close(writer)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         pipe = os.fdopen(fd, "rb", buffering=0)

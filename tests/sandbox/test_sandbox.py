@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -364,3 +365,5 @@ def test_for_scripts(config, container, state_root, storage):
         sandbox.stop()
         sandbox.delete()
     assert sync.list_sandboxes(**kept) == []
+    # The database itself stays, as a directory would.
+    shutil.rmtree(state_root / "leveldb", ignore_errors=True)
