@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +29,12 @@
 #define ME "containerd-shim-ocishim-v2"
 #define INTERPRETER "ocishim-containerd"
 #define TAKEN 'T'
+/* A template that is busy is worth waiting for: many interpreters at once would only make it busier. */
+#ifndef PATIENCE_S
+#define PATIENCE_S 10
+#endif
 
-static const struct timeval taken_within = { .tv_sec = 3 }, forever;
+static const struct timeval patience = { .tv_sec = PATIENCE_S }, forever;
 static char program[PATH_MAX + sizeof(INTERPRETER)]; /* the interpreter's */
 static struct sockaddr_un address = { .sun_family = AF_UNIX };
 
@@ -89,8 +92,8 @@ static int dial(void)
     struct ucred peer;
     socklen_t size = sizeof(peer);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &taken_within, sizeof(taken_within));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &taken_within, sizeof(taken_within)); /* for connect(2), too */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)); /* for connect(2), too */
     if (fd < 3 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return -1;
     int ours = !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && peer.uid == geteuid();
@@ -146,7 +149,7 @@ static int status_of(int fd)
     return 1;
 }
 
-/* In a session of its own, holding nothing of ours; not our child, so that nobody has to wait for it. */
+/* It holds nothing of ours, and is not our child, so that nobody has to wait for it. */
 static void start_template(void)
 {
     pid_t pid = fork();
@@ -155,16 +158,11 @@ static void start_template(void)
     if (pid)
         return;
     int null = open("/dev/null", O_RDWR);
-    setsid();
-    umask(077);
     if (fork() || chdir("/") < 0)
         _exit(0);
     for (int fd = 0; fd < 3; fd++)
         dup2(null, fd);
     syscall(SYS_close_range, 3U, ~0U, 0U);
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &(sigset_t){ 0 }, NULL);
     setenv("LC_ALL", "C.UTF-8", 1);
     execlp(program, program, "template", address.sun_path, NULL);
     _exit(127);

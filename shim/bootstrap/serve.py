@@ -1,7 +1,8 @@
 """The life of a shim process: serve until there is nothing left to do, then leave nothing behind.
 
 It ends after Shutdown once it has no containers and no sandbox, or on its own when nobody is connected and it has none for
-``idle_timeout`` (a client may have died between starting it and Create), or on SIGTERM and SIGINT when it has none. What does
+``idle_timeout`` (a client may have died between starting it and Create; containerd then connects in its next life and wants
+nothing, so its shims end connected, too), or on SIGTERM and SIGINT when it has none. What does
 not run and has no bundle any more counts as none: containerd has cleared it away from disk, and will never ask for it.
 A shim with containers takes no notice of SIGTERM: they would go on without anybody who knows how they end.
 """
@@ -81,7 +82,9 @@ class _Shim:
         self._clearing: asyncio.Task[None] | None = None
         self._reaper = Reaper(open_files=raise_open_files())
         hierarchy = detect()
-        self._publisher = Publisher(os.environ.get("TTRPC_ADDRESS", ""), namespace)
+        events_address = os.environ.get("TTRPC_ADDRESS", "")
+        self._of_containerd = bool(events_address)
+        self._publisher = Publisher(events_address, namespace)
         watcher = OomWatcher(asyncio.get_running_loop())
         self._shop = Workshop(namespace, config, self._reaper, hierarchy, watcher, publish=self._publish)
         self._containers = Containers(
@@ -149,6 +152,9 @@ class _Shim:
     def _end_if_useless(self) -> None:
         if self._server.idle:
             self._clearing = asyncio.create_task(self._end_without_what_is_lost())
+        elif self._of_containerd and self._empty:
+            _log.info("containerd is connected and has no container for the shim: it ends")
+            self._done.set()
 
     async def _end_without_what_is_lost(self) -> None:
         await self._sandboxes.drop_lost()

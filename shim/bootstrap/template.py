@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from shim.bootstrap.listener import listen
@@ -38,8 +38,7 @@ _BUSY_S = 0.05
 def main(path: str) -> int:
     """Serve launchers at ``path`` until it is time to end; returns the exit status."""
     began = time.time()
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _forget_starter()
     try:
         listener = listen(path)
     except AlreadyExists:
@@ -53,6 +52,19 @@ def main(path: str) -> int:
         os.setsid()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves, of another build
     return 0
+
+
+def _forget_starter() -> None:
+    """A session of our own, no mask, and the signals that matter to us."""
+    with suppress(PermissionError):  # we lead a group already
+        os.setsid()
+    os.umask(0o077)
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
 @contextmanager

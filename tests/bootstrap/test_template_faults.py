@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import bed, leaks
+from support import bed, leaks, templates
 from support.client_streams import DEADLINE_S, poll
-from support.installation import Installation, ended
+from support.installation import Installation, ended, impatient
 from support.program import Program
 from support.shims import CgroupParent
 
@@ -166,6 +167,7 @@ def test_its_death_is_none_of_a_shims_business(installation, program, bundle):
 
 def test_a_template_that_hangs(installation, program, bundle):
     """Its fork, too: the launcher waits for a while."""
+    shutil.copy2(impatient(), installation.folder / templates.LAUNCHER)
     installation.ready()
     for pid in installation.running():
         os.kill(pid, signal.SIGSTOP)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from support import bed, templates
@@ -64,3 +68,25 @@ def started(pid: int) -> int:
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     out, _ = process.communicate(timeout=DEADLINE_S)
     return subprocess.CompletedProcess(process.args, process.returncode, out)
+
+
+@cache
+def impatient() -> Path:
+    """A launcher that waits for a second only until somebody takes its request."""
+    target = Path(tempfile.mkdtemp(prefix="ocishim-launcher-")) / "launcher"
+    source = bed.CHECKOUT / "native" / "launcher.c"
+    atexit.register(shutil.rmtree, target.parent)
+    command = [
+        "cc",
+        "-std=gnu11",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Werror",
+        "-DPATIENCE_S=1",
+        "-o",
+        target,
+        source,
+    ]
+    subprocess.run(command, check=True)
+    return target
