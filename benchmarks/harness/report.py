@@ -34,13 +34,14 @@ def main(words: list[str]) -> None:
 
 
 def section(latest: Results) -> str:
-    machine = ", ".join(latest.machine[key] for key in ("cpus", "memory", "kernel"))
+    machine, versions = latest.machine, latest.versions
     return "\n".join(
         [
             f"![bars of what is measured]({PICTURE.relative_to(TOP)})",
             "",
-            f"Measured on {latest.date}: {machine}, cgroup {latest.machine['cgroups']}, runc {latest.versions['runc']}, Python",
-            f"{latest.versions['Python']}. Medians; less is better. In brackets: ocishim's part of what the other needs.",
+            f"Measured on {latest.date}: {machine['cpus']}, {machine['memory']}, {machine['kernel']}, cgroup {machine['cgroups']},",
+            f"load {machine['load']} before, runc {versions['runc']}, Python {versions['Python']}. Medians; less is better; in brackets",
+            "ocishim's part of what the other needs. What shims share with each other is told apart from what is one's own.",
             "",
             table.markdown(latest),
         ]

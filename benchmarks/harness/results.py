@@ -109,7 +109,7 @@ def _ratios(measure: Measure) -> dict[str, float]:
 
 
 def machine() -> dict[str, str]:
-    """The kind of machine that this is."""
+    """The kind of machine that this is, and how busy it has been in the last minute."""
     cpus = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())[1])
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
@@ -118,6 +118,7 @@ def machine() -> dict[str, str]:
         "memory": f"{memory / (1 << 20):.0f} GiB",
         "kernel": f"Linux {'.'.join(platform.release().split('.')[:2])}",
         "cgroups": "v2" if unified else "v1",
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 

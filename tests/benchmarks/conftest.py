@@ -8,7 +8,13 @@ from harness.results import Results
 
 @pytest.fixture
 def results() -> Results:
-    machine = {"cpus": "2 of Some CPU", "memory": "4 GiB", "kernel": "Linux 6.1", "cgroups": "v2"}
+    machine = {
+        "cpus": "2 of Some CPU",
+        "memory": "4 GiB",
+        "kernel": "Linux 6.1",
+        "cgroups": "v2",
+        "load": "0.1",
+    }
     versions = {
         "ocishim": "0.1.0",
         "containerd 1.6": "1.6.20",
