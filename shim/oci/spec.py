@@ -49,6 +49,7 @@ __all__ = [
     "with_devices_only",
     "with_resources",
     "with_terminal",
+    "without_pid_path",
 ]
 
 _VERSION = re.compile(r"(\d+)\.\d+\.\d+(?:[-+].*)?", re.ASCII)
@@ -285,3 +286,9 @@ def with_args(raw: Mapping[str, Any], args: Sequence[str]) -> Json:
 def with_annotation(raw: Mapping[str, Any], key: str, value: str) -> Json:
     """``raw`` with this annotation too."""
     return {**raw, "annotations": {**(raw.get("annotations") or {}), key: value}}
+
+
+def without_pid_path(raw: Mapping[str, Any]) -> Json:
+    """``raw`` without the pid namespace that it says is to be joined; one of its own stays."""
+    namespaces = _linux(raw).get("namespaces") or []
+    return _with_linux(raw, namespaces=[n for n in namespaces if n["type"] != "pid" or not n.get("path")])

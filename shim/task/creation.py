@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shim.linux.mounts import mount_all
 from shim.oci.identifiers import validate_id
-from shim.oci.spec import with_resources
+from shim.oci.spec import with_resources, without_pid_path
 from shim.process.thread import in_thread
 from shim.runtime import driver_for
 from shim.task import events
@@ -25,8 +25,9 @@ from shim.task.remains import remember
 if TYPE_CHECKING:
     from shim.config import Config
     from shim.oci.spec import Spec
+    from shim.runtime import Driver
     from shim.task.request import CreateRequest
-    from shim.task.workshop import Workshop
+    from shim.task.workshop import Pod, Workshop
 
 __all__ = ["create"]
 
@@ -53,9 +54,7 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
             await in_thread(mount_all, request.rootfs, str(bundle.rootfs))
         bundle.check_rootfs(given)
         group = ControlGroup.plan(shop, request.config, given, request.id)
-        spec = _limited(given, request.config)
-        if sandbox is not None:
-            spec = replace(spec, raw=sandbox.laid_into(spec.raw, driver))
+        spec = _configured(given, request.config, driver, sandbox)
         for_runtime = group.rewrite(spec.raw)
         if for_runtime != given.raw:
             bundle.save_spec(for_runtime)
@@ -71,9 +70,17 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
     return container
 
 
-def _limited(spec: Spec, config: Config) -> Spec:
-    limits = limits_of(config)
-    return replace(spec, raw=with_resources(spec.raw, limits)) if limits else spec
+def _configured(spec: Spec, config: Config, driver: Driver, pod: Pod | None) -> Spec:
+    raw = spec.raw
+    if limits := limits_of(config):
+        raw = with_resources(raw, limits)
+    if pod is not None:
+        raw = pod.laid_into(raw, driver)
+    if driver.joins_sandbox(raw.get("annotations") or {}):
+        # gVisor takes the path for a mere name: the first container that says it gets a pid namespace, with which all who
+        # say it later end. Without a namespace of its own a container is in that of the sandbox.
+        raw = without_pid_path(raw)
+    return replace(spec, raw=raw)
 
 
 def _told(request: CreateRequest, pid: int) -> events.TaskCreated:

@@ -148,16 +148,9 @@ class Sandbox:
                 f"sandbox {self.id} {kind}: no container in it can run under {driver.kind}"
             )
         laid = self.files.laid_into(raw)
-        return self._joined(laid) if self.own_kernel else laid
-
-    def _joined(self, raw: dict[str, Any]) -> dict[str, Any]:
-        linux = raw.get("linux") or {}
-        # gVisor would take the path for the name of a pid namespace that the first container to name it makes, and whose
-        # processes all end with that one. Without one it uses the kernel's first.
-        shared = {"type": "pid", "path": f"/proc/{self.pid}/ns/pid"}
-        namespaces = [n for n in linux.get("namespaces") or () if n != shared]
-        annotations = {**(raw.get("annotations") or {}), **self.request.annotations("container")}
-        return {**raw, "annotations": annotations, "linux": {**linux, "namespaces": namespaces}}
+        if self.own_kernel:
+            laid["annotations"] = {**(raw.get("annotations") or {}), **self.request.annotations("container")}
+        return laid
 
     async def stop(self) -> None:
         """Its process has ended. Right in any state."""

@@ -166,7 +166,7 @@ def test_a_pod_tells_what_it_uses(kubernetes: KubernetesContainerd, handler: str
     pod.remove()
 
 
-@pytest.mark.parametrize("handler", ["runc", *SANDBOXES, *KERNELS])
+@pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES, *KERNELS])
 def test_containers_may_see_each_others_processes(kubernetes: KubernetesContainerd, handler: str) -> None:
     """One that does not listen is killed, with all that it has started and nothing else."""
     pod = kubernetes.run_pod("pids", handler, shared_pids=True)

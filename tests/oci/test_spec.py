@@ -71,6 +71,14 @@ def test_a_pid_namespace_to_join():
     assert parse(raw).pid_namespace == "/proc/7/ns/pid"
 
 
+def test_without_the_path_of_a_pid_namespace():
+    others = [{"type": "mount"}, {"type": "network", "path": "/proc/7/ns/net"}]
+    for pid, left in (({"type": "pid", "path": "/proc/7/ns/pid"}, []), ({"type": "pid"}, [{"type": "pid"}])):
+        raw = document(linux__namespaces=[*others, pid])
+        assert spec.without_pid_path(raw)["linux"]["namespaces"] == [*others, *left]
+        assert raw["linux"]["namespaces"] == [*others, pid]
+
+
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.2.1", "1.99.0", "1.1.0+dev", "1.0.0-rc5"])
 def test_versions_that_work(version):
     assert parse(document(ociVersion=version)).oci_version == version
