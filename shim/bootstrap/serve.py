@@ -1,9 +1,9 @@
 """The life of a shim process: serve until there is nothing left to do, then leave nothing behind.
 
-It ends after Shutdown once it has no containers and no sandbox, or on its own when nobody is connected and it has none for
-``idle_timeout`` (a client may have died between starting it and Create; containerd then connects in its next life and wants
-nothing, so its shims end connected, too), or on SIGTERM and SIGINT when it has none. What does
-not run and has no bundle any more counts as none: containerd has cleared it away from disk, and will never ask for it.
+It ends after Shutdown once it has no containers and no sandbox, or on SIGTERM and SIGINT when it has none, or on its own when
+nobody is connected and it has none for ``idle_timeout``: a client may have died between starting it and Create. containerd
+connects in its next life and wants nothing, so its shims end connected, too. What does not run and has no bundle any more
+counts as none: containerd has cleared it away from disk, and will never ask for it.
 A shim with containers takes no notice of SIGTERM: they would go on without anybody who knows how they end.
 """
 

@@ -147,6 +147,16 @@ def test_a_dead_shims_socket_is_replaced(program, bundle):
     assert program.pid() != first
 
 
+def test_a_shim_that_containerd_gives_no_container_ends_although_it_is_connected(program, bundle):
+    """A containerd that was killed before Create finds the shim again in its next life, and wants nothing of it."""
+    program.config.write_text(program.config.read_text().replace("3600.0", "0.5"))
+    program.start(bundle(["true"]), "c1", TTRPC_ADDRESS=f"{program.root}/ttrpc")
+    with program.connect() as connection:
+        pidfd = os.pidfd_open(connection.call("Connect", id="c1").shim_pid)
+        assert poll(pidfd, select.POLLIN, DEADLINE_S)
+        os.close(pidfd)
+
+
 def test_settings_of_the_surroundings(cgroups, program, bundle):
     """The score for the OOM killer, the cgroup, core scheduling: from parent, options and environment."""
     folder = bundle(["sleep", "100"])
