@@ -50,6 +50,29 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{TOP}/.venv/bin:{os.environ['PATH']}", "COLUMNS": "120"}
 
 
+PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.root
+def test_the_program(state_root: Path, tmp_path: Path, leaks: object) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_root = "{state_root}"\n', encoding="utf-8")
+    (program,) = PROGRAMS
+    ran = subprocess.run(
+        [f"{TOP}/.venv/bin/python", "-X", "dev", "-W", "error", "-c", program],
+        cwd=TOP,
+        env={**environment(), "OCISHIM_CONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.split()
+    for said in ("40 100", "README.md sandbox.yaml", "exit code 3 through a container exit code 137"):
+        assert said in " ".join(lines)
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: steps_of(block)[0][0][:40])
 def test_block(block: str, state_root: Path, tmp_path: Path, leaks: object) -> None:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shim.config import default_state_root
+from shim.config import load
 from shim.errors import DataLoss, NotFound, Unavailable
 from shim.net import NetworkNamespace, pin, unpin
 from shim.oci.identifiers import validate_id
@@ -27,17 +27,18 @@ __all__ = ["create_sandbox", "fetch_sandbox", "list_sandboxes"]
 
 
 async def create_sandbox(
-    config: SandboxConfig, *, state_root: str | None = None, storage: str = "filesystem"
+    config: SandboxConfig, *, state_root: str | None = None, storage: str | None = None
 ) -> Sandbox:
     """The sandbox runs, with its interfaces, its routes, and its containers started in their order.
 
-    The caller releases it. ``storage`` keeps its record; it has to be named again to find it.
+    The caller releases it. ``state_root`` and ``storage`` are those of the configuration (``shim.config``) where they are
+    not given; they have to be the same to find it again.
 
     Raises:
         AlreadyExists: the id is taken.
         ShimError: a step failed; nothing is left.
     """
-    directory = SandboxDirectory(state_root or default_state_root(), config.id, storage)
+    directory = _directory(config.id, state_root, storage)
     async with AsyncExitStack() as undo:
         directory.claim()
         undo.callback(shutil.rmtree, directory.path, ignore_errors=True)
@@ -72,7 +73,7 @@ def _options(config: SandboxConfig, directory: SandboxDirectory) -> dict[str, An
 
 
 async def fetch_sandbox(
-    sandbox_id: str, *, state_root: str | None = None, storage: str = "filesystem"
+    sandbox_id: str, *, state_root: str | None = None, storage: str | None = None
 ) -> Sandbox:
     """The sandbox of that id, whoever made it; the caller releases it.
 
@@ -81,7 +82,7 @@ async def fetch_sandbox(
         DataLoss: its record is broken.
     """
     validate_id(sandbox_id, "sandbox id")
-    directory = SandboxDirectory(state_root or default_state_root(), sandbox_id, storage)
+    directory = _directory(sandbox_id, state_root, storage)
     record = directory.load()
     client = None
     with suppress(Unavailable):
@@ -89,11 +90,9 @@ async def fetch_sandbox(
     return Sandbox(directory, record.config, client)
 
 
-async def list_sandboxes(
-    *, state_root: str | None = None, storage: str = "filesystem"
-) -> list[SandboxStatus]:
+async def list_sandboxes(*, state_root: str | None = None, storage: str | None = None) -> list[SandboxStatus]:
     """All of them, sorted by id; one that is just being made or deleted is left out."""
-    parent = Path(state_root or default_state_root(), "sandboxes")
+    parent = Path(state_root or load().state_root, "sandboxes")
     found = []
     with suppress(FileNotFoundError):
         for name in sorted(os.listdir(parent)):
@@ -102,9 +101,14 @@ async def list_sandboxes(
     return found
 
 
-async def _status(name: str, state_root: str | None, storage: str) -> SandboxStatus:
+async def _status(name: str, state_root: str | None, storage: str | None) -> SandboxStatus:
     async with await fetch_sandbox(name, state_root=state_root, storage=storage) as sandbox:
         return await sandbox.status()
+
+
+def _directory(sandbox_id: str, state_root: str | None, storage: str | None) -> SandboxDirectory:
+    config = load()
+    return SandboxDirectory(state_root or config.state_root, sandbox_id, storage or config.storage)
 
 
 async def _connect(config: SandboxConfig, netns: str) -> None:

@@ -85,6 +85,11 @@ class Sandbox:
             self._client.close()
 
     @property
+    def netns(self) -> str:
+        """The file of its network namespace; empty where its network is the host's."""
+        return "" if self.config.host_network else self._directory.netns
+
+    @property
     def _shim(self) -> ShimClient:
         if self._client is None or self._client.closed:
             raise Unavailable(f"the shim of sandbox {self.id} is gone; delete the sandbox")
@@ -107,7 +112,7 @@ class Sandbox:
             state,
             self.config.runtime,
             pid,
-            self._netns,
+            self.netns,
             tuple(containers),
             self.config.annotations,
             note,
@@ -194,7 +199,7 @@ class Sandbox:
         async with self._directory.exclusive() as record:
             states.check(self._named, record.state, State.RUNNING)
             bundle = self._directory.container(config.id)
-            place = Place(await self._shim.sandbox_pid(), self._netns, cgroup_of(self.config))
+            place = Place(await self._shim.sandbox_pid(), self.netns, cgroup_of(self.config))
             document = container_spec(config, self.config, place)
             try:
                 bundle.mkdir(mode=0o700, parents=True)
@@ -432,10 +437,6 @@ class Sandbox:
     def _named(self) -> str:
         return f"sandbox {self.id}"
 
-    @property
-    def _netns(self) -> str:
-        return "" if self.config.host_network else self._directory.netns
-
     def _container_ids(self) -> list[str]:
         with suppress(FileNotFoundError):
             return sorted(os.listdir(self._directory.path / "containers"))
@@ -476,7 +477,7 @@ class Sandbox:
             raise FailedPrecondition(
                 f"{self._named} runs in gVisor, which takes its interfaces over when it starts: give them to create_sandbox"
             )
-        return NetworkNamespace(self._netns)
+        return NetworkNamespace(self.netns)
 
     async def _devices(self, container_id: str) -> Devices:
         if self._directory.load().gvisor:

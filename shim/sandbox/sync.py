@@ -91,20 +91,20 @@ class BlockingSandbox:
 
 
 def create_sandbox(
-    config: SandboxConfig, *, state_root: str | None = None, storage: str = "filesystem"
+    config: SandboxConfig, *, state_root: str | None = None, storage: str | None = None
 ) -> BlockingSandbox:
     """As ``shim.sandbox.create_sandbox``."""
     return _opened(lambda: library.create_sandbox(config, state_root=state_root, storage=storage))
 
 
 def fetch_sandbox(
-    sandbox_id: str, *, state_root: str | None = None, storage: str = "filesystem"
+    sandbox_id: str, *, state_root: str | None = None, storage: str | None = None
 ) -> BlockingSandbox:
     """As ``shim.sandbox.fetch_sandbox``."""
     return _opened(lambda: library.fetch_sandbox(sandbox_id, state_root=state_root, storage=storage))
 
 
-def list_sandboxes(*, state_root: str | None = None, storage: str = "filesystem") -> list[SandboxStatus]:
+def list_sandboxes(*, state_root: str | None = None, storage: str | None = None) -> list[SandboxStatus]:
     """As ``shim.sandbox.list_sandboxes``."""
     return asyncio.run(library.list_sandboxes(state_root=state_root, storage=storage))
 
