@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 
 import pytest
+from support import bed
 from support.coroutines import until
 
 from shim.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ShimError, Unavailable
@@ -28,9 +29,11 @@ from shim.sandbox import (
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
+ON_CGROUP2 = pytest.param("runc", marks=pytest.mark.cgroup2, id="runc-on-cgroup2")
 ECHO = "echo ready; while read line; do echo got $line; done; exit 3"
 
 
+@pytest.mark.parametrize("runtime", ["runc", "crun", "runsc", ON_CGROUP2])
 async def test_a_life(config, container, state_root, runtime):
     """Two containers; a second object, as another process would have it; pause; exec on a terminal; stop; delete."""
     wanted = config(
@@ -85,7 +88,7 @@ async def test_a_life(config, container, state_root, runtime):
     assert os.listdir(state_root / "sandboxes") == []
 
 
-@pytest.mark.parametrize("runtime", ["runc", "crun"])
+@pytest.mark.parametrize("runtime", ["runc", "crun", ON_CGROUP2])
 async def test_what_is_plugged_in_while_it_runs(config, container, state_root, tmp_path, runtime):
     (tmp_path / "file").write_text("of the host\n")
     wanted = config(runtime=runtime, containers=(container("a"), container("b")))
@@ -153,6 +156,30 @@ async def test_its_containers_share_what_a_pod_shares(config, container, state_r
         await sandbox.kill_container("a", signal.SIGTERM)
         assert await sandbox.wait_process("a", "a") == 143
         assert await sandbox.stop_container("b", grace_s=0) == 137
+
+
+@pytest.mark.cgroup2
+async def test_limits_are_below_the_parent_and_an_oom_kill_is_told(config, container, state_root):
+    hog = container(
+        "hog",
+        "read go; tail /dev/zero",
+        stdin=True,
+        resources={"memory": {"limit": 16 << 20}, "cpu": {"quota": 50000}},
+    )
+    wanted = config(containers=(hog,))
+    async with await create_sandbox(wanted, state_root=str(state_root)) as sandbox:
+        group = bed.CGROUP / wanted.cgroup_parent.lstrip("/") / "s1" / "hog"
+        assert (group / "memory.max").read_text() == f"{16 << 20}\n"
+        assert (group / "cpu.max").read_text() == "50000 100000\n"
+        await sandbox.update_container("hog", {"memory": {"limit": 32 << 20}})
+        assert (group / "memory.max").read_text() == f"{32 << 20}\n"
+        failures = sandbox.monitor()
+        stream = await sandbox.io_stream("hog", "hog")
+        stream.stdin.write(b"\n")
+        failure = await anext(failures)
+        assert (failure.kind, failure.container, failure.exit_status) == ("oom", "hog", 137)
+        await failures.aclose()
+        stream.close()
 
 
 @pytest.mark.parametrize(
