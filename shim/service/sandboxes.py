@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from shim.cgroup.accounting import group_at
 from shim.errors import AlreadyExists, FailedPrecondition, NotFound, ShimError
+from shim.task import State
 from shim.task.sandbox import Sandbox
 from shim.task.sandbox_request import SANDBOX_ANNOTATION
 
@@ -108,8 +109,15 @@ class Sandboxes:
     async def stop(self, sandbox_id: str) -> None:
         """Nothing runs in it, and its own process has ended; right in any state."""
         sandbox = self.get(sandbox_id)
-        await asyncio.gather(*map(_end, self.members(sandbox_id)))
-        await sandbox.stop()
+        members = self.members(sandbox_id)
+        if sandbox.own_kernel:
+            # With that all end, also when the runtime hangs. What was never started has no end, and can be deleted.
+            await sandbox.stop()
+            started = (member for member in members if member.init.state is not State.CREATED)
+            await asyncio.gather(*map(_ended, started))
+        else:
+            await asyncio.gather(*map(_end, members))
+            await sandbox.stop()
 
     async def shut_down(self, sandbox_id: str) -> None:
         """It is gone with all its containers; the shim ends when it has nothing else.
@@ -134,4 +142,9 @@ async def _end(container: Container) -> None:
     # What was never started may have no process to kill, and what has ended has none.
     with suppress(NotFound, FailedPrecondition):
         await container.kill(signal.SIGKILL, all_processes=True)
+        await container.wait()
+
+
+async def _ended(container: Container) -> None:
+    with suppress(NotFound):
         await container.wait()

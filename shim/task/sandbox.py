@@ -124,7 +124,7 @@ class Sandbox:
         if not driver.waits_by_command:
             return await hold(self._shop.reaper, self.request.namespaces)
         if self.request.namespaces.user is not None:
-            raise Unimplemented("pods in gVisor with a user namespace of their own")
+            raise Unimplemented("gVisor makes no pod with a user namespace of its own: runc and crun do")
         return await PodKernel.start(self._shop, self.request, Path(self.request.bundle, _KERNEL))
 
     def configured(self, request: CreateRequest) -> CreateRequest:

@@ -112,6 +112,25 @@ def test_the_hosts_name_and_its_death(box: Sandboxed) -> None:
     member.delete()
 
 
+def test_it_stops_though_the_runtime_hangs(box: Sandboxed, tmp_path: Path) -> None:
+    hanging = tmp_path / "hanging"
+    runsc = tmp_path / "runsc-slow"
+    runsc.write_text(f"""#!/bin/sh
+        case " $* " in *" kill "*) [ ! -e {hanging} ] || exec sleep 1000 ;; esac
+        exec {bed.need_runtime("runsc")} "$@"
+    """)
+    runsc.chmod(0o755)
+    save_start_options(box.process.bundle, options(**{**GVISOR, "runtime": str(runsc)}))
+    pid = box.start()
+    running, created = box.member(pid), box.member(pid, started=False)
+    hanging.touch()
+    box.sandbox("StopSandbox", timeout_secs=5)
+    assert running.wait() == 137
+    hanging.unlink()
+    running.delete()
+    created.delete()
+
+
 def test_what_cannot_be_is_refused(box: Sandboxed) -> None:
     box.create(netns_path="/run/netns/no-such")
     with raises(NotFound, "no-such"):

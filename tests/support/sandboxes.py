@@ -55,6 +55,8 @@ class Sandboxed(Shim):
         args: list[str] = ("sleep", "1000"),  # type: ignore[assignment]
         own: Sequence[dict[str, str]] = ({"type": "pid"},),
         linux: dict[str, Any] | None = None,
+        *,
+        started: bool = True,
         **how: Any,
     ) -> Container:
         """A container in the namespaces of ``pid`` and in these of its ``own``, as CRI makes its config.json."""
@@ -67,7 +69,7 @@ class Sandboxed(Shim):
             "hostname": None,
             "linux": {"namespaces": [{"type": "mount"}, *own, *shared], **(linux or {})},
         }
-        return self.running(args, changes=changes, **how)
+        return (self.running if started else self.container)(args, changes=changes, **how)
 
 
 @contextmanager
