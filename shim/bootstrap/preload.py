@@ -1,9 +1,9 @@
 """What the template has done before it forks a shim, so that the shim need not: every module is there, and the heap is quiet.
 
 A page is shared with the template until somebody writes to it. The collector writes into the header of every object that it
-looks at; what is frozen it does not look at.
+looks at; what is frozen it does not look at. Using an object writes its reference count; an immortal one has none.
 
-Source: gc.freeze() in Python's documentation, fork(2).
+Source: gc.freeze() in Python's documentation, PEP 683, fork(2).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shim.bootstrap.containerd
 import shim.bootstrap.delete
 import shim.bootstrap.info
 import shim.cgroup.hierarchy  # noqa: F401
+from shim.linux.immortal import immortalize
 
 __all__ = ["after_fork", "preload"]
 
@@ -27,6 +28,7 @@ def preload() -> None:
     """
     gc.disable()
     gc.collect()
+    immortalize()
     gc.freeze()
 
 
