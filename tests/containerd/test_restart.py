@@ -31,6 +31,7 @@ def test_containerd_may_die_under_a_talking_container(own_daemon: Containerd, tm
     own_daemon.ctr("container", "rm", "c7")
 
 
+@pytest.mark.timeout(max(180, bed.scaled(180)))
 def test_containerd_may_die_again_and_again_under_load(own_daemon: Containerd, tmp_path: Path) -> None:
     """Of what they say nothing is lost and nothing comes twice, and whoever ends meanwhile is known with its code."""
     talk = "trap 'echo end; exit $0' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
