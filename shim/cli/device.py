@@ -10,7 +10,9 @@ import click
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.snapshot import look
+from shim.cli.values import Value
 from shim.errors import FailedPrecondition
+from shim.oci.identifiers import validate_id
 
 if TYPE_CHECKING:
     from shim.cli.containers import Container
@@ -19,13 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+def _parse_place(text: str) -> tuple[str, str]:
+    sandbox_id, slash, container_id = text.rpartition("/")
+    if slash:
+        validate_id(sandbox_id, "sandbox id")
+    return sandbox_id, validate_id(container_id)
+
+
+_ID = click.argument("place", cls=options.Argument, metavar="ID|SANDBOX/ID", type=Value("id", _parse_place))
+
+
 @click.group("device")
 def command() -> None:
     """Add, remove and list directories, files and devices of a container while it runs."""
 
 
 @command.command("add")
-@options.container
+@_ID
 @click.argument("source", cls=options.Argument, metavar="SOURCE")
 @click.argument("target", cls=options.Argument, metavar="[TARGET]", default="")
 @click.option("-r", "--read-only", is_flag=True, help="The container may not write.")
@@ -37,7 +49,7 @@ def command() -> None:
 def add(
     settings: Settings,
     /,
-    container_id: str,
+    place: tuple[str, str],
     source: str,
     target: str,
     *,
@@ -56,27 +68,27 @@ def add(
     from shim.sandbox.devices import DeviceConfig  # noqa: PLC0415 - start-up time
 
     config = DeviceConfig(os.path.abspath(source), target, read_only, access)
-    added = _devices(settings.containers.get(container_id)).add(config)
+    added = _devices(settings, place).add(config)
     if as_json:
         output.print_json(added.to_dict())
 
 
 @command.command("remove")
-@options.container
+@_ID
 @click.argument("target", cls=options.Argument, metavar="TARGET")
 @pass_settings
-def remove(settings: Settings, /, container_id: str, target: str) -> None:
+def remove(settings: Settings, /, place: tuple[str, str], target: str) -> None:
     """Take away what was added at TARGET; nothing, if nothing was. What is open stays open."""
-    _devices(settings.containers.get(container_id)).remove(target)
+    _devices(settings, place).remove(target)
 
 
 @command.command("list")
-@options.container
+@_ID
 @options.as_json
 @pass_settings
-def list_(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
+def list_(settings: Settings, /, place: tuple[str, str], *, as_json: bool) -> None:
     """List what was added to a container."""
-    found = _devices(settings.containers.get(container_id)).all()
+    found = _devices(settings, place).all()
     if as_json:
         output.print_json([device.to_dict() for device in found])
     else:
@@ -89,7 +101,19 @@ def _row(device: Device) -> tuple[str, ...]:
     return device.target, device.source, f"{device.kind} {device.major}:{device.minor}", device.access
 
 
-def _devices(container: Container) -> Devices:
+def _devices(settings: Settings, place: tuple[str, str]) -> Devices:
+    sandbox_id, container_id = place
+    if not sandbox_id:
+        return _of_container(settings.containers.get(container_id))
+    from shim.sandbox.sync import fetch_sandbox  # noqa: PLC0415 - start-up time
+
+    where = {"state_root": settings.config.state_root, "storage": settings.config.storage}
+    with fetch_sandbox(sandbox_id, **where) as sandbox:
+        found: Devices = sandbox.devices(container_id)
+        return found
+
+
+def _of_container(container: Container) -> Devices:
     from shim.cgroup.hierarchy import detect  # noqa: PLC0415 - start-up time
     from shim.sandbox.devices import Devices  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The network namespace of a container, for the verbs that change it while the container runs."""
+"""The network namespace of a container or a sandbox, for the verbs that change it while that runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from shim.cli.snapshot import look
-from shim.errors import FailedPrecondition
+from shim.errors import FailedPrecondition, NotFound
 from shim.linux.fd import OwnedFd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shim.cli.containers import Container
+    from shim.cli.settings import Settings
     from shim.net import NetworkNamespace
 
 __all__ = ["within"]
@@ -21,13 +22,24 @@ __all__ = ["within"]
 _T = TypeVar("_T")
 
 
-def within(container: Container, function: Callable[[NetworkNamespace], Awaitable[_T]]) -> _T:
-    """What ``function`` returns for the network namespace of the container.
+def within(
+    settings: Settings,
+    name: str,
+    function: Callable[[NetworkNamespace], Awaitable[_T]],
+    *,
+    change: bool = True,
+) -> _T:
+    """What ``function`` returns for the network namespace of the container ``name``, or of the sandbox if there is none.
 
     Raises:
-        FailedPrecondition: the container is not there to be changed: it has ended, it has the host's network, or it runs
-            under gVisor, which looks at its interfaces when it starts and never again.
+        NotFound: there is neither.
+        FailedPrecondition: it is not there to be changed: it has ended, it has the host's network, or it runs under
+            gVisor, which looks at its interfaces when it starts and never again.
     """
+    try:
+        container = settings.containers.get(name)
+    except NotFound as error:
+        return asyncio.run(_in_sandbox(settings, name, function, change=change, otherwise=error))
     from shim.net import NetworkNamespace  # noqa: PLC0415 - pyroute2 costs 0.1 s, which a refusal does not need
 
     async def run(path: str) -> _T:
@@ -36,6 +48,25 @@ def within(container: Container, function: Callable[[NetworkNamespace], Awaitabl
 
     with _open(container) as fd:
         return asyncio.run(run(f"/proc/self/fd/{fd.fileno()}"))
+
+
+async def _in_sandbox(
+    settings: Settings,
+    name: str,
+    function: Callable[[NetworkNamespace], Awaitable[_T]],
+    *,
+    change: bool,
+    otherwise: NotFound,
+) -> _T:
+    from shim.sandbox import fetch_sandbox  # noqa: PLC0415 - start-up time
+
+    where = {"state_root": settings.config.state_root, "storage": settings.config.storage}
+    try:
+        found = await fetch_sandbox(name, **where)
+    except NotFound:
+        raise otherwise from None
+    async with found as sandbox, sandbox.network(change=change) as namespace:
+        return await function(namespace)
 
 
 def _open(container: Container) -> OwnedFd:

@@ -20,7 +20,7 @@ _KINDS = ("veth", "macvlan", "ipvlan", "vlan", "tap", "dummy", "physical")
 
 @click.group("nic")
 def command() -> None:
-    """Add, remove and list network interfaces of a container while it runs."""
+    """Add, remove and list network interfaces of a container or a sandbox while it runs."""
 
 
 @command.command("add")
@@ -60,8 +60,7 @@ def add(
     from shim.net import InterfaceConfig, parse_address  # noqa: PLC0415 - pyroute2 costs 0.1 s
 
     config = InterfaceConfig(addresses=tuple(map(parse_address, addresses)), **members)
-    container = settings.containers.get(container_id)
-    added = within(container, lambda namespace: namespace.add_interface(config))
+    added = within(settings, container_id, lambda namespace: namespace.add_interface(config))
     if as_json:
         output.print_json(added.to_dict())
 
@@ -75,8 +74,7 @@ def remove(settings: Settings, /, container_id: str, name: str, *, mac: str) -> 
     """Take an interface from a container; none, if it has no such interface."""
     if not name and not mac:
         raise click.UsageError("give a NAME or a --mac")
-    container = settings.containers.get(container_id)
-    within(container, lambda namespace: namespace.remove_interface(name=name, mac=mac))
+    within(settings, container_id, lambda namespace: namespace.remove_interface(name=name, mac=mac))
 
 
 @command.command("list")
@@ -85,7 +83,7 @@ def remove(settings: Settings, /, container_id: str, name: str, *, mac: str) -> 
 @pass_settings
 def list_(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
     """List the interfaces of a container."""
-    found = within(settings.containers.get(container_id), lambda namespace: namespace.interfaces())
+    found = within(settings, container_id, lambda namespace: namespace.interfaces(), change=False)
     if as_json:
         output.print_json([interface.to_dict() for interface in found])
     else:

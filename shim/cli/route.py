@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 @click.group("route")
 def command() -> None:
-    """List and replace the routes of a container while it runs."""
+    """List and replace the routes of a container or a sandbox while it runs."""
 
 
 @command.command("list")
@@ -29,9 +29,7 @@ def command() -> None:
 @pass_settings
 def list_(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
     """List the routes of a container, of IPv4 and IPv6."""
-    _show(
-        within(settings.containers.get(container_id), lambda namespace: namespace.routes()), as_json=as_json
-    )
+    _show(within(settings, container_id, lambda namespace: namespace.routes(), change=False), as_json=as_json)
 
 
 @command.command("update")
@@ -50,8 +48,7 @@ def update(settings: Settings, /, container_id: str, routes: tuple[str, ...], *,
     from shim.net import parse_route  # noqa: PLC0415 - pyroute2 costs 0.1 s
 
     wanted = [parse_route(text) for text in routes]
-    container = settings.containers.get(container_id)
-    _show(within(container, lambda namespace: namespace.replace_routes(wanted)), as_json=as_json)
+    _show(within(settings, container_id, lambda namespace: namespace.replace_routes(wanted)), as_json=as_json)
 
 
 def _show(routes: Iterable[Route], *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import signal as signals
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -391,28 +391,47 @@ class Sandbox:
             FailedPrecondition: its network is the host's; or it runs in gVisor, which looked at its interfaces at the start.
             ShimError: as ``NetworkNamespace.add_interface``; nothing is left.
         """
-        async with self._directory.exclusive(), self._network(change=True) as namespace:
+        async with self.network() as namespace:
             return await namespace.add_interface(config)
 
     async def remove_interface(self, *, mac: str = "", name: str = "") -> bool:
         """There is no such interface; returns whether there was."""
-        async with self._directory.exclusive(), self._network(change=True) as namespace:
+        async with self.network() as namespace:
             return await namespace.remove_interface(mac=mac, name=name)
 
     async def list_interfaces(self) -> list[Interface]:
         """All of them."""
-        async with self._network() as namespace:
+        async with self.network(change=False) as namespace:
             return await namespace.interfaces()
 
     async def update_routes(self, routes: Sequence[Route]) -> list[Route]:
         """It has these routes and no others but the kernel's own; returns all."""
-        async with self._directory.exclusive(), self._network(change=True) as namespace:
+        async with self.network() as namespace:
             return await namespace.replace_routes(routes)
 
     async def list_routes(self) -> list[Route]:
         """All of them."""
-        async with self._network() as namespace:
+        async with self.network(change=False) as namespace:
             return await namespace.routes()
+
+    @asynccontextmanager
+    async def network(self, *, change: bool = True) -> AsyncIterator[NetworkNamespace]:
+        """Its network namespace, for several changes of which nobody else is to see the half.
+
+        Raises:
+            FailedPrecondition: as ``add_interface``; without ``change`` gVisor's can be looked at.
+        """
+        if self.config.host_network:
+            raise FailedPrecondition(f"{self._named} has the network of the host")
+        if change and self._directory.load().gvisor:
+            raise FailedPrecondition(
+                f"{self._named} runs in gVisor, which takes its interfaces over when it starts:"
+                " give them to create_sandbox"
+            )
+        async with AsyncExitStack() as stack:
+            if change:
+                await stack.enter_async_context(self._directory.exclusive())
+            yield await stack.enter_async_context(NetworkNamespace(self.netns))
 
     async def add_device(self, container_id: str, config: DeviceConfig) -> Device:
         """The container has the directory, file or device.
@@ -421,15 +440,30 @@ class Sandbox:
             FailedPrecondition: the container has ended, or runs in gVisor.
             ShimError: as ``Devices.add``; nothing is left.
         """
-        return await in_thread((await self._devices(container_id)).add, config)
+        return await in_thread((await self.devices(container_id)).add, config)
 
     async def remove_device(self, container_id: str, target: str) -> bool:
         """Nothing that was added is at ``target``; returns whether something was."""
-        return await in_thread((await self._devices(container_id)).remove, target)
+        return await in_thread((await self.devices(container_id)).remove, target)
+
+    async def devices(self, container_id: str) -> Devices:
+        """Those of one container, to be called without an event loop.
+
+        Raises:
+            FailedPrecondition: as ``add_device``.
+        """
+        if self._directory.load().gvisor:
+            raise FailedPrecondition(
+                f"{self._named} runs in gVisor, whose kernel has its devices from its start"
+            )
+        status = await self.status_container(container_id)
+        if not status.pid:
+            raise FailedPrecondition(f"container {container_id} has ended")
+        return Devices(self._directory.container(container_id), status.pid, detect())
 
     async def list_devices(self, container_id: str) -> list[Device]:
         """What was added to the container."""
-        return await in_thread((await self._devices(container_id)).all)
+        return await in_thread((await self.devices(container_id)).all)
 
     # Within.
 
@@ -469,22 +503,3 @@ class Sandbox:
             return ""
         validate_id(token, "process")
         return token
-
-    def _network(self, *, change: bool = False) -> NetworkNamespace:
-        if self.config.host_network:
-            raise FailedPrecondition(f"{self._named} has the network of the host")
-        if change and self._directory.load().gvisor:
-            raise FailedPrecondition(
-                f"{self._named} runs in gVisor, which takes its interfaces over when it starts: give them to create_sandbox"
-            )
-        return NetworkNamespace(self.netns)
-
-    async def _devices(self, container_id: str) -> Devices:
-        if self._directory.load().gvisor:
-            raise FailedPrecondition(
-                f"{self._named} runs in gVisor, whose kernel has its devices from its start"
-            )
-        status = await self.status_container(container_id)
-        if not status.pid:
-            raise FailedPrecondition(f"container {container_id} has ended")
-        return Devices(self._directory.container(container_id), status.pid, detect())

@@ -69,6 +69,24 @@ def test_the_verbs(ocishim, file):
     assert ocishim("sandbox", "status", "s1").err == "ocishim: sandbox s1 does not exist\n"
 
 
+def test_what_is_plugged_in(ocishim, file):
+    ocishim("sandbox", "run", "-d", file(("a", "sleep inf")))
+    assert ocishim(
+        "nic", "add", "s1", "hot0", "--peer-name", "ocishim-pod0", "--address", "10.95.0.2/24"
+    ) == (0, "", "")
+    assert "default" not in ocishim("route", "list", "s1").out
+    assert "0.0.0.0/0" in ocishim("route", "update", "s1", "default via 10.95.0.1").out
+    assert "hot0" in ocishim("nic", "list", "s1").out
+    assert ocishim("device", "add", "s1/a", "/etc/hosts", "/dev/hosts") == (0, "", "")
+    assert "/dev/hosts" in ocishim("device", "list", "s1/a").out
+    assert ocishim("device", "remove", "s1/a", "/dev/hosts") == (0, "", "")
+    assert ocishim("nic", "remove", "s1", "hot0") == (0, "", "")
+    assert "container b does not exist in sandbox s1" in ocishim("device", "list", "s1/b").err
+    assert "sandbox s2 does not exist" in ocishim("device", "list", "s2/b").err
+    assert ocishim("device", "list", "../x/b").code == 2
+    assert "container s2 does not exist" in ocishim("nic", "list", "s2").err
+
+
 def test_monitor_tells_of_a_container_that_ends(ocishim, program, file):
     assert ocishim("sandbox", "run", "-d", file(("a", "sleep inf"))).out == "s1\n"
     with subprocess.Popen(

@@ -117,6 +117,29 @@ async def test_what_is_plugged_in_while_it_runs(config, container, state_root, t
         assert b"hot0" not in await output(sandbox, "b", "ls /sys/class/net")
 
 
+async def test_a_hundred_times_leaves_nothing(config, state_root):
+    routes = [[parse_route("default via 10.94.0.1")], [parse_route("10.93.0.0/16 dev eth0")]]
+    wanted = config(
+        interfaces=(
+            InterfaceConfig("eth0", peer_name="ocishim-h0", addresses=(parse_address("10.94.0.2/24"),)),
+        )
+    )
+    async with await create_sandbox(wanted, state_root=str(state_root)) as sandbox:
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for number in range(100):
+            await sandbox.update_routes(routes[number % 2])
+            added = await sandbox.add_interface(InterfaceConfig("eth1", peer_name="ocishim-h1"))
+            await sandbox.remove_interface(mac=added.mac)
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert {each.name for each in await sandbox.list_interfaces()} == {"lo", "eth0"}
+        own = [
+            str(route)
+            for route in await sandbox.list_routes()
+            if "10.93" in str(route) or not route.destination.prefixlen
+        ]
+        assert own == ["10.93.0.0/16 dev eth0"]
+
+
 async def output(sandbox, container_id, script) -> bytes:
     process = await sandbox.enter_container(container_id, ["sh", "-c", f"read go; {script}"], stdin=True)
     stream = await sandbox.io_stream(container_id, process.token)
