@@ -151,6 +151,35 @@ async def output(sandbox, container_id, script) -> bytes:
     return text
 
 
+CREATOR = """
+import asyncio, json, sys
+from shim.net import InterfaceConfig
+from shim.sandbox import SandboxConfig, create_sandbox
+
+async def main():
+    async with await create_sandbox(SandboxConfig.from_dict(json.loads(sys.argv[2])), state_root=sys.argv[1]) as sandbox:
+        await sandbox.add_interface(InterfaceConfig("late0", peer_name="ocishim-late0"))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+async def test_whoever_made_it_may_be_gone(config, container, state_root, runtime):
+    wanted = config(runtime=runtime, containers=(container("a", ECHO, stdin=True),))
+    command = [sys.executable, "-c", CREATOR, str(state_root), json.dumps(wanted.to_dict())]
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    async with await fetch_sandbox("s1", state_root=str(state_root)) as sandbox:
+        assert sandbox.config == wanted
+        assert {each.name for each in await sandbox.list_interfaces()} == {"lo", "late0"}
+        stream = await sandbox.io_stream("a", "a")
+        assert await stream.stdout.readline() == b"ready\n"
+        waiting = asyncio.ensure_future(sandbox.wait_process("a", "a"))
+        await sandbox.close_stdin("a", "a")
+        stream.close()
+        assert await waiting == 3
+
+
 async def test_its_containers_share_what_a_pod_shares(config, container, state_root):
     wanted = config(
         share_pids=True,
