@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from google.protobuf.message import DecodeError
 
-from shim.errors import Code, ResourceExhausted, ShimError
+from shim.errors import Code, ResourceExhausted
 from shim.proto.ttrpc_pb2 import Request
+from shim.transport.call import Call
 from shim.transport.calls import HANDLER_ERRORS, CallContext, failure, status, success
 from shim.transport.streams import MAX_QUEUED, Stream
 from shim.ttrpc import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from shim.transport.calls import Method
     from shim.transport.eager import EagerRunner
 
-__all__ = ["MAX_CALLS", "MAX_UNREAD", "Call", "Peer", "PeerOwner"]
+__all__ = ["MAX_CALLS", "MAX_UNREAD", "Peer", "PeerOwner"]
 
 # Calls of one connection that may run at once. A shim of a pod has one Wait per process outstanding, so this is
 # far above any honest use.
@@ -74,58 +75,6 @@ class PeerOwner(Protocol):
 
     def finished(self, call: Call) -> None:
         """A call that was started has ended."""
-
-
-class Call:
-    """One request whose handler has not finished at once."""
-
-    __slots__ = ("_method", "_peer", "_timer", "_waited_for", "_what", "stream_id", "task")
-
-    def __init__(
-        self, peer: Peer, stream_id: int, method: Method, what: str, task: asyncio.Task[Any]
-    ) -> None:
-        self.stream_id = stream_id
-        self.task = task
-        self._peer = peer
-        self._method = method
-        self._what = what
-        self._waited_for = True
-        self._timer: asyncio.TimerHandle | None = None
-        task.add_done_callback(self._done)
-
-    def expire_at(self, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
-        """The call will be answered at ``deadline`` even if its handler has not ended."""
-        self._timer = loop.call_at(deadline, self._expired)
-
-    def _expired(self) -> None:
-        text = f"{self._what}: context deadline exceeded"
-        self._peer.reply(self.stream_id, status(Code.DEADLINE_EXCEEDED, text))
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Nobody waits for the answer any more: a handler that is not shielded ends now."""
-        self._waited_for = False
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._method.shielded:
-            self.task.cancel()
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._waited_for:
-            self._answer()
-        elif not task.cancelled() and (error := task.exception()) is not None:
-            # Nothing fails silently: this is a shielded handler, which changes something that lasts.
-            fault = None if isinstance(error, ShimError) else error
-            _log.warning("%s failed when nobody waited any more: %s", self._what, error, exc_info=fault)
-        self._peer.ended(self)
-
-    def _answer(self) -> None:
-        try:
-            self._peer.answer(self.stream_id, self._method, self.task.result())
-        except HANDLER_ERRORS as error:
-            self._peer.reply(self.stream_id, failure(error, self._what))
 
 
 class Peer(asyncio.BufferedProtocol):

@@ -20,11 +20,13 @@ from shim.linux.sockets import peer_credentials
 from shim.transport.calls import NAMESPACE_KEY, CallContext, Method
 from shim.transport.eager import EagerRunner
 from shim.transport.listener import Listener
-from shim.transport.peer import Call, Peer
+from shim.transport.peer import Peer
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
+
+    from shim.transport.call import Call
 
 __all__ = ["NAMESPACE_KEY", "CallContext", "Method", "Server"]
 
