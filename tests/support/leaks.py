@@ -88,9 +88,12 @@ def cgroups() -> set[str]:
 
 
 def network_namespaces() -> set[str]:
-    """The network namespaces that some process is in (bound ones are mounts, held ones descriptors)."""
+    """The network namespaces that some process is in (bound ones are mounts, held ones descriptors); a template may stay."""
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
+        known = _process(int(pid))
+        if known is None or templates.is_template(known[0].command):
+            continue
         with contextlib.suppress(OSError):
             found.add(f"network namespace {os.readlink(f'/proc/{pid}/ns/net')}")
     return found
