@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from shim.errors import AlreadyExists, NotFound, Unimplemented, Unknown
 from shim.runtime import command
 from shim.runtime.failure import error_for
-from shim.runtime.leftovers import remove_v1_groups
+from shim.runtime.leftovers import cgroups_path, remove_v1_groups
 from shim.runtime.logs import last_words
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Driver:
         except AlreadyExists:
             raise
         except BaseException:
-            await remove_v1_groups(bundle, container_id)
+            await remove_v1_groups(cgroups_path(bundle, container_id))
             raise
 
     async def _run(

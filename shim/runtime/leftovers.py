@@ -1,7 +1,7 @@
-"""What a failed create may leave on a v1 or hybrid host: empty cgroups that no state of the runtime names.
+"""What a runtime may leave on a v1 or hybrid host: empty cgroups that no state of the runtime names.
 
 A runtime makes the groups before it writes its state. When it is killed in between, or forgets them itself (runsc when
-its sandbox does not come up), its ``delete --force`` does not find them. On a unified host the shim makes and removes the
+its sandbox does not come up, or has ended), its ``delete --force`` does not find them. On a unified host the shim makes and removes the
 group itself.
 
 Source: cgroups(7), "Removing cgroups".
@@ -14,16 +14,16 @@ import errno
 import json
 from pathlib import Path
 
-__all__ = ["remove_v1_groups"]
+__all__ = ["cgroups_path", "remove_v1_groups"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _TRIES = 20
 _WAIT_S = 0.02
 
 
-async def remove_v1_groups(bundle: str, container_id: str) -> None:
-    """The groups of the container whose create failed are gone, as far as they are empty. Never raises."""
-    left = _groups(_cgroups_path(bundle) or container_id)
+async def remove_v1_groups(path: str) -> None:
+    """The groups at ``path`` of every hierarchy are gone, as far as they are empty. Never raises."""
+    left = _groups(path)
     for _ in range(_TRIES):
         left = [group for group in left if not _removed(group)]
         if not left:
@@ -32,12 +32,13 @@ async def remove_v1_groups(bundle: str, container_id: str) -> None:
         await asyncio.sleep(_WAIT_S)
 
 
-def _cgroups_path(bundle: str) -> str:
+def cgroups_path(bundle: str, container_id: str) -> str:
+    """Where the groups of the container are: the path in its config.json, else what runtimes take for one."""
     try:
         path = json.loads(Path(bundle, "config.json").read_bytes())["linux"]["cgroupsPath"]
     except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return path if isinstance(path, str) and path.startswith("/") else ""
+        return container_id
+    return path if isinstance(path, str) and path.startswith("/") else container_id
 
 
 def _groups(path: str) -> list[Path]:

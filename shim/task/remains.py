@@ -19,6 +19,7 @@ from shim.errors import NotFound, ShimError
 from shim.linux.mounts import unmount_tree
 from shim.process import Exit
 from shim.runtime import driver_for
+from shim.runtime.leftovers import remove_v1_groups
 from shim.store import records
 
 if TYPE_CHECKING:
@@ -119,8 +120,12 @@ async def _clear_runtime(record: dict[str, Any], reaper: Reaper, timeout_s: floa
 
 async def _clear_cgroup(record: dict[str, Any], hierarchy: Hierarchy) -> None:
     path, systemd = record["cgroup_path"], record["config"]["systemd_cgroup"]
-    if hierarchy.mode == "unified" and hierarchy.unified is not None and path and not systemd:
+    if not path or systemd:
+        return
+    if hierarchy.mode == "unified" and hierarchy.unified is not None:
         await Group(hierarchy.unified, path).aremove(_REMOVE_S)
+    else:
+        await remove_v1_groups(path)
 
 
 def _recorded(bundle: Bundle) -> Remains:

@@ -45,6 +45,8 @@ __all__ = ["Sandbox", "clear_sandbox"]
 _RECORD = "sandbox.json"
 _FILES = "pod"
 _KERNEL = "kernel"
+_REAPED_S = 1.0
+_LOOK_AGAIN_S = 0.01
 
 
 class Sandbox:
@@ -214,16 +216,27 @@ async def clear_sandbox(
     except NotFound:
         return
 
-    async def cleared(path: str | Path, copy: dict[str, Any] | None = None) -> None:
-        await clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s, copy)
-
-    members = (cleared(path, copy) for path, copy in record["containers"].items())
-    results: list[BaseException | None] = await asyncio.gather(*members, return_exceptions=True)
-    # After them: of a container whose kernel is just ending gVisor forgets all but the cgroup.
-    results += await asyncio.gather(cleared(bundle.path / _KERNEL), return_exceptions=True)
+    # First: with gVisor's kernel all end that it runs, also when the runtime hangs.
     if record["pid"]:
-        kill_holder(record["pid"], record["started"])
+        await _end(record["pid"], record["started"])
+    copies = {**record["containers"], str(bundle.path / _KERNEL): None}
+    results = await asyncio.gather(
+        *(
+            clear(Bundle(Path(path)), reaper, hierarchy, runtime_timeout_s, copy)
+            for path, copy in copies.items()
+        ),
+        return_exceptions=True,
+    )
     PodFiles(bundle.path / _FILES).remove()
-    if failures := [result for result in results if result is not None]:
+    if failures := [result for result in results if isinstance(result, BaseException)]:
         raise failures[0]
     records.delete(file)
+
+
+async def _end(pid: int, started: int) -> None:
+    kill_holder(pid, started)
+    # gVisor takes a zombie for alive, and it is not ours to reap.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REAPED_S):
+            while start_time(pid) == started:  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(_LOOK_AGAIN_S)

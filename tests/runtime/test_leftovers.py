@@ -21,7 +21,7 @@ def hybrid(tmp_path, monkeypatch):
 
 def remove(tmp_path, path: object, container_id: str = "id") -> None:
     (tmp_path / "config.json").write_text(json.dumps({"linux": {"cgroupsPath": path}}))
-    asyncio.run(leftovers.remove_v1_groups(str(tmp_path), container_id))
+    asyncio.run(leftovers.remove_v1_groups(leftovers.cgroups_path(str(tmp_path), container_id)))
 
 
 def groups(root) -> set[str]:
@@ -59,5 +59,5 @@ def test_a_unified_hierarchy_is_the_shims(tmp_path, hybrid):
 
 
 def test_a_bundle_without_config_is_no_error(tmp_path, hybrid):
-    asyncio.run(leftovers.remove_v1_groups(str(tmp_path / "none"), "id"))
+    asyncio.run(leftovers.remove_v1_groups(leftovers.cgroups_path(str(tmp_path / "none"), "id")))
     assert len(groups(hybrid)) == 3

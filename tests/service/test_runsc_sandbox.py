@@ -14,7 +14,7 @@ from support.sandboxes import Sandboxed, pod, sandboxed
 from support.shims import Lender, MakeBundle, ShimProcess, options, raises
 
 from shim.bootstrap.delete import delete_from_disk
-from shim.errors import FailedPrecondition, NotFound, Unimplemented
+from shim.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unimplemented
 from shim.proto.pod_pb2 import NODE, POD
 from shim.service.options import save_start_options
 
@@ -179,6 +179,30 @@ def test_a_shim_that_is_killed_during_the_start_leaves_it_too(leaks, state_root,
         process.kill()
     delete_from_disk(process.bundle)
     assert not (process.bundle / "sandbox.json").exists()
+    for path in state_root.rglob("*"):
+        if not path.is_dir():
+            path.unlink()
+
+
+def test_no_kernel_outlives_a_delete_in_which_the_runtime_hangs(leaks, state_root, bundle, tmp_path) -> None:
+    """containerd gives a delete 5 s. It is done again when somebody asks."""
+    hanging, runsc = tmp_path / "hanging", tmp_path / "runsc-slow"
+    runsc.write_text(f"""#!/bin/sh
+        [ ! -e {hanging} ] || exec sleep 1000
+        exec {bed.need_runtime("runsc")} "$@"
+    """)
+    runsc.chmod(0o755)
+    process = ShimProcess(state_root, **{**GVISOR, "runtime": str(runsc)})
+    with Sandboxed(process, bundle, tmp_path) as box:
+        pid = box.start()
+        box.member(pid)
+        process.kill()
+    hanging.touch()
+    with raises(DeadlineExceeded, "0.2 s"):
+        delete_from_disk(process.bundle, 0.2)
+    assert not Path(f"/proc/{pid}").exists()
+    hanging.unlink()
+    delete_from_disk(process.bundle)
     for path in state_root.rglob("*"):
         if not path.is_dir():
             path.unlink()
