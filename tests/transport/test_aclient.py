@@ -100,7 +100,7 @@ async def test_a_server_that_goes_fails_what_waits(serve):
     server = serve(Wait=Method(forever, StateRequest))
     async with connected(server) as client:
         calls = [asyncio.create_task(ask(client, "Wait")) for _ in range(3)]
-        await until(lambda: len(client._calls) == 3)
+        await until(lambda: server.server.calls == 3)
         server.ask(lambda: [peer.abort() for peer in server.server._peers])
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             assert isinstance(outcome, Unavailable)
