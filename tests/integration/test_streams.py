@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import hashlib
 import json
 import os
-import time
+import termios
 from pathlib import Path
 
 import pytest
+from support.client_streams import until
 from support.shims import raises
 
 from shim.errors import FailedPrecondition, InvalidArgument, ShimError
@@ -118,11 +121,17 @@ def test_a_slow_reader_holds_up_nobody_else(shim):
     assert chatty.end() == 137
 
 
+def readable_bytes(fd: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return count[0]
+
+
 def test_output_of_an_unread_stream_is_counted_when_it_is_dropped(shim):
     streams = shim.streams()
     container = shim.running(["sh", "-c", "yes | head -c 150000"], streams=streams, drain_timeout=0.2)
     # 64 KiB fit the pipe, 64 KiB the FIFO: the process waits for a reader that does not come.
-    time.sleep(0.2)
+    until(lambda: readable_bytes(streams.reader()) == 65536, "a full FIFO")
     assert container.state() == "RUNNING"
     container.kill()
     assert container.wait() == 137
