@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from shim.cgroup.hierarchy import detect, parse_membership
 from shim.errors import FailedPrecondition
 
-__all__ = ["Surroundings", "join_cgroups", "leave_cgroups"]
+__all__ = ["Surroundings", "is_alone", "join_cgroups", "leave_cgroups"]
 
 _NAMESPACES = (
     "cgroup",
@@ -118,8 +118,10 @@ def leave_cgroups() -> None:
             _enter(mount.mount_point)
 
 
-def join_cgroups(wanted: bytes) -> None:
+def join_cgroups(wanted: bytes) -> set[str]:
     """This process is where ``wanted``, a process' /proc/<pid>/cgroup, says, in every hierarchy.
+
+    Returns the directories of the groups in which it was not before.
 
     Raises:
         OSError: it may not, or there is no such group any more.
@@ -136,6 +138,17 @@ def join_cgroups(wanted: bytes) -> None:
         directories.add(found.unified.directory(there.unified))
     for directory in directories:
         _enter(directory)
+    return directories
+
+
+def is_alone(directories: set[str]) -> bool:
+    """Whether one of these groups has no process but this one, which keeps it from being removed."""
+    try:
+        return any(
+            _read(f"{directory}/cgroup.procs").split() == [b"%d" % os.getpid()] for directory in directories
+        )
+    except OSError:
+        return True
 
 
 def _enter(directory: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from shim.bootstrap import containerd
 from shim.bootstrap.__main__ import run
-from shim.bootstrap.caller import Surroundings, join_cgroups, leave_cgroups
+from shim.bootstrap.caller import Surroundings, is_alone, join_cgroups, leave_cgroups
 from shim.bootstrap.preload import after_fork
 from shim.bootstrap.rehearsal import rehearsal
 from shim.bootstrap.request import receive, take_over
@@ -29,9 +29,8 @@ from shim.linux.prctl import set_command_line, set_parent_death_signal
 from shim.linux.sockets import killed_by_hangup, peer_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shim.bootstrap.request import Request
+    from shim.linux.inotify import FileWatch
 
 __all__ = ["wait_and_serve"]
 
@@ -39,7 +38,7 @@ _READY = b"R"
 _TAKEN = b"T"
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 _QUIET_S = 0.01
-_IN_CGROUPS_S = 2.0
+_LOOK_S = 2.0
 # Two seconds, as SO_RCVTIMEO wants them.
 _SENT_WITHIN = struct.pack("@qq", 2, 0)
 
@@ -75,45 +74,54 @@ class _Shim:
         self.plan = None
 
     def let_go(self) -> None:
-        """The caller's streams are not held any more, at whose end it knows that all was said."""
+        """The caller's streams are not held any more, at whose end it knows that all was said; without a shim nothing is."""
         for number, fd in enumerate((self._null, *[self.log if self.plan else self._null] * 2)):
             os.dup2(fd, number)
+        if self.plan is None:
+            os.chdir("/")
+            self.close()
 
     def forget(self) -> None:
         """There will be none after all."""
-        if self.plan:
-            self.plan = None
-            self.let_go()
-            os.close(self.log)
-            os.close(self.listener)
-        os.close(self._null)
+        self.plan = None
+        self.let_go()
+
+    def close(self) -> None:
+        """What was opened is held no more."""
+        for fd in (self._null, self.log, self.listener):
+            if fd >= 0:
+                os.close(fd)
+        self._null = self.log = self.listener = -1
 
 
 def wait_and_serve(
-    template: int, listener: socket.socket, tell: OwnedFd, cgroups: bytes, unchanged: Callable[[], bool]
+    template: int, listener: socket.socket, watch: FileWatch, tell: OwnedFd, cgroups: bytes
 ) -> NoReturn:
     """One request is waited for, and done; the process ends here.
 
-    It waits in ``cgroups`` for a while, those of the last caller, which is likely to be the next. To ``tell`` it writes those
-    of the caller, or an empty line when there was none.
+    It waits in ``cgroups``, those of the last caller, which is likely to be the next, while there is anybody else. To ``tell``
+    it writes those of the caller, or an empty line when there was none.
     """
     set_parent_death_signal(signal.SIGKILL)
     after_fork()
+    joined: set[str] = set()
     with suppress(OSError, ShimError):
-        join_cgroups(cgroups)
+        joined = join_cgroups(cgroups)
     own = Surroundings.of(os.getpid())
-    if not _is_waiting(listener, _QUIET_S):
+    if not _is_readable(listener, _QUIET_S):
         with suppress(OSError, ShimError):
-            _rehearse(f"{listener.getsockname()}.rehearsal", own)
+            _rehearse(f"{listener.getsockname()}.rehearsal", own, watch)
     if os.getppid() != template:
         os._exit(0)
     shim = _Shim()
-    if not _is_waiting(listener, _IN_CGROUPS_S):
-        leave_cgroups()
-        own = Surroundings.of(os.getpid())
+    while joined and not _is_readable(listener, _LOOK_S):
+        if is_alone(joined):
+            leave_cgroups()
+            own = Surroundings.of(os.getpid())
+            joined = set()
     connection, _ = listener.accept()
     try:
-        status = _do(connection, shim, own, tell, unchanged)
+        status = _do(connection, shim, own, tell, watch)
     except (OSError, ShimError) as error:
         with suppress(OSError):
             os.write(tell.fileno(), b"\n")
@@ -121,16 +129,17 @@ def wait_and_serve(
         os._exit(1)
     if shim.plan is None:
         os._exit(status)
+    # Not all from 3 on: libraries have descriptors of their own, as libffi does for its closures.
+    for file in (listener, watch, tell, connection):
+        file.close()
     _become(shim, shim.plan)
 
 
-def _is_waiting(listener: socket.socket, timeout_s: float) -> bool:
-    return bool(select.select([listener], [], [], timeout_s)[0])
+def _is_readable(file: socket.socket | FileWatch, timeout_s: float) -> bool:
+    return bool(select.select([file], [], [], timeout_s)[0])
 
 
-def _do(
-    connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd, unchanged: Callable[[], bool]
-) -> int:
+def _do(connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd, watch: FileWatch) -> int:
     """The request that comes is done, and its exit status is told and returned; ours are the surroundings of the caller.
 
     Raises:
@@ -143,7 +152,7 @@ def _do(
     request = receive(connection)
     surroundings = Surroundings.of(peer.pid)
     os.write(tell.fileno(), surroundings.cgroups)
-    if not unchanged():
+    if _is_readable(watch, 0):
         raise FailedPrecondition("files of the program have changed")
     surroundings.adopt(own)
     take_over(request)
@@ -158,11 +167,11 @@ def _do(
     return status
 
 
-def _rehearse(scratch: str, own: Surroundings) -> None:
+def _rehearse(scratch: str, own: Surroundings, watch: FileWatch) -> None:
     """All of it was done once, up to the answer: the pages that it writes to are ours already, and need not be copied later."""
     shim = _Shim(".")  # the way there may be too long for sockets
     with rehearsal(scratch) as connection, OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as tell:
-        _do(connection, shim, own, tell, lambda: True)
+        _do(connection, shim, own, tell, watch)
     shim.forget()
     own.adopt(Surroundings.of(os.getpid()))
     set_parent_death_signal(signal.SIGKILL)
@@ -199,8 +208,9 @@ def _become(shim: _Shim, plan: Plan) -> NoReturn:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    listener = os.dup2(shim.listener, 3, inheritable=False)
-    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    listener = socket.socket(fileno=shim.listener)
+    shim.listener = -1
+    shim.close()
     os.environ.clear()
     os.environ.update(plan.env)
     with suppress(OSError):
@@ -208,5 +218,5 @@ def _become(shim: _Shim, plan: Plan) -> NoReturn:
             [os.fsencode(word) for word in shim_arguments(plan)],
             [b"%b=%b" % variable for variable in os.environb.items()],
         )
-    status = run(socket.socket(fileno=listener), plan.path, plan.namespace, debug=plan.debug)
+    status = run(listener, plan.path, plan.namespace, debug=plan.debug)
     os._exit(status)

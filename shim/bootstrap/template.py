@@ -150,7 +150,7 @@ def _fork(listener: socket.socket, watch: FileWatch, cgroups: bytes) -> OwnedFd:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         mine.close()
-        wait_and_serve(me, listener, its, cgroups, lambda: not select.select([watch], [], [], 0)[0])
+        wait_and_serve(me, listener, watch, its, cgroups)
     except BaseException:  # noqa: BLE001 - there is nobody else to see it
         traceback.print_exc()
     finally:

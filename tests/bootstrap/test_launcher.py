@@ -345,8 +345,3 @@ def test_a_copy_finds_the_interpreter_on_the_path(launcher, tmp_path):
     launcher.program = Path(shutil.copy2(launcher.program, tmp_path / "copied"))
     assert launcher.run() == BY_INTERPRETER
     assert launcher.address().startswith(launcher.env["OCISHIM_TEMPLATE_DIR"])
-
-
-def test_no_arguments_at_all(launcher):
-    done = subprocess.run([], executable=launcher.program, env=launcher.env, capture_output=True, check=False)
-    assert done.returncode == 9

@@ -48,7 +48,7 @@ def group() -> Iterator[list[Path]]:
                 (folder / name).write_text((folder.parent / name).read_text())
     yield groups
     for folder in groups:
-        # A fork that waits where the last caller was leaves after a while.
+        # A fork that waits where the last caller was leaves when it is alone.
         bed.until(lambda folder=folder: not (folder / "cgroup.procs").read_text(), f"{folder} is busy")
         folder.rmdir()
 

@@ -241,7 +241,8 @@ def test_no_descriptor_for_a_shim(installation, program, bundle, template, most)
 def limited(
     installation: Installation, program: Program, folder: Path, caller: str, *, template: bool, **env: str
 ) -> None:
-    """A start works or says why, whoever does it."""
+    """A start works or says why, whoever does it; a shim may be too poor for anything more."""
+    before = leaks.processes(program.root)
     if template:
         installation.ready()
     else:
@@ -249,3 +250,4 @@ def limited(
     program.addresses.add(f"unix://{program.socket('c1')}")
     done = program.run(["sh", "-c", caller, "sh", *program.command("start", "c1")], folder, **env)
     works_or_says_why(program, Answer([], done.returncode, done.stdout.decode()))
+    leaks.kill(list(leaks.processes(program.root) - before))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -54,7 +55,8 @@ class Installation:
 
     def end(self) -> None:
         for pid in self.running():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         bed.until(lambda: not self.running(), "a template does not end")
 
 
