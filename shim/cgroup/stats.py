@@ -74,10 +74,10 @@ class Gauge:
             NotFound: there is no such group.
         """
         files = self.files
-        # Of a group without controllers this is an empty line.
-        if not (line := files.content("cgroup.controllers")):
+        enabled = frozenset(files.content("cgroup.controllers").split())
+        # Of a group without controllers that file is empty; the other is there in every one.
+        if not enabled and not files.content("cpu.stat"):
             raise NotFound(f"cgroup {self._directory} does not exist")
-        enabled = frozenset(line.split())
         found: Stats = {"cpu": _cpu(files), "io": _io(files, enabled=b"io" in enabled)}
         if b"pids" in enabled:
             found["pids"] = {"current": files.number("pids.current"), "limit": files.number("pids.max")}
