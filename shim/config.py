@@ -12,7 +12,9 @@ import tomllib
 import types
 import typing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from shim.errors import InvalidArgument, NotFound
 
@@ -93,6 +95,12 @@ def _accepts(annotation: object, value: object) -> bool:
     return isinstance(annotation, type) and isinstance(value, annotation)
 
 
+@cache
+def _fields() -> dict[str, Any]:
+    """The types of the fields, by name."""
+    return typing.get_type_hints(Config)
+
+
 def overlay(config: Config, body: str, origin: str) -> Config:
     """``config`` with the keys of the TOML text ``body``.
 
@@ -103,7 +111,7 @@ def overlay(config: Config, body: str, origin: str) -> Config:
         table = tomllib.loads(body)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"{origin} is not valid TOML: {error}") from error
-    known = typing.get_type_hints(Config)
+    known = _fields()
     for key, value in table.items():
         if key not in known:
             raise InvalidArgument(f"{origin}: unknown key {key!r}; known keys: {', '.join(sorted(known))}")

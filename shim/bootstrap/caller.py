@@ -13,24 +13,19 @@ import resource
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Self
 
 from shim.cgroup.hierarchy import detect, parse_membership
 from shim.errors import FailedPrecondition
+from shim.linux.fd import OwnedFd
 
 __all__ = ["Surroundings", "is_alone", "join_cgroups", "leave_cgroups"]
 
-_NAMESPACES = (
-    "cgroup",
-    "ipc",
-    "mnt",
-    "net",
-    "pid",
-    "pid_for_children",
-    "time",
-    "time_for_children",
-    "user",
-    "uts",
-)
+# Files of /proc/<pid>: all namespaces, and the root directory.
+_UNCHANGEABLE = (
+    "ns/cgroup", "ns/ipc", "ns/mnt", "ns/net", "ns/pid", "ns/pid_for_children", "ns/time", "ns/time_for_children",
+    "ns/user", "ns/uts", "root",
+)  # fmt: skip
 # RLIM_NLIMITS of asm-generic/resource.h, which no kernel has changed in twenty years.
 _LIMITS = range(16)
 _CREDENTIALS = (
@@ -56,18 +51,21 @@ class Surroundings:
     oom_score: bytes
 
     @classmethod
-    def of(cls, pid: int) -> Surroundings:
+    def of(cls, pid: int) -> Self:
         """Those of ``pid``.
 
         Raises:
             OSError: there is no such process, or it is not ours to look at.
         """
-        process = f"/proc/{pid}"
-        status = _fields(_read(f"{process}/status"))
+        with OwnedFd(os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as process:
+            return cls._from(pid, process.fileno())
+
+    @classmethod
+    def _from(cls, pid: int, process: int) -> Self:
+        status = _fields(_read("status", process))
         return cls(
             unchangeable=(
-                [_identity(f"{process}/ns/{name}") for name in _NAMESPACES],
-                _identity(f"{process}/root"),
+                [_identity(name, process) for name in _UNCHANGEABLE],
                 [status.get(name) for name in _CREDENTIALS],
                 os.sched_getscheduler(pid),
             ),
@@ -78,8 +76,8 @@ class Surroundings:
             nice=os.getpriority(os.PRIO_PROCESS, pid),
             cpus=frozenset(os.sched_getaffinity(pid)),
             limits=tuple(resource.prlimit(pid, kind) for kind in _LIMITS),
-            cgroups=_read(f"{process}/cgroup"),
-            oom_score=_read(f"{process}/oom_score_adj"),
+            cgroups=_read("cgroup", process),
+            oom_score=_read("oom_score_adj", process),
         )
 
     def adopt(self, own: Surroundings) -> None:
@@ -164,13 +162,13 @@ def _fields(status: bytes) -> dict[bytes, bytes]:
     return {name: value for name, _, value in (line.partition(b":\t") for line in status.split(b"\n"))}
 
 
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
+def _identity(path: str, directory: int) -> tuple[int, int]:
+    found = os.stat(path, dir_fd=directory)
     return found.st_dev, found.st_ino
 
 
-def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _read(path: str, directory: int | None = None) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         return os.read(fd, 65536)
     finally:

@@ -53,10 +53,11 @@ def listen(path: str) -> socket.socket:
         AlreadyExists: somebody listens there.
         ShimError: it cannot be made.
     """
-    directory = Path(path).parent
+    directory = os.path.dirname(path)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked_directory(str(directory)):
+        if not os.path.isdir(directory):
+            Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked_directory(directory):
             return _listen(path)
     except OSError as error:
         raise from_os_error(error, f"socket {path} cannot be made") from error

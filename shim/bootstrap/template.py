@@ -33,6 +33,7 @@ __all__ = ["main"]
 
 _IDLE_S = 300.0
 _BUSY_S = 0.05
+_ENDING_S = 0.005
 
 
 def main(path: str) -> int:
@@ -115,8 +116,12 @@ def _wait(told: OwnedFd, watch: FileWatch) -> list[int]:
 
 
 def _let_pass(told: OwnedFd, listener: socket.socket) -> None:
-    """The request is done, or takes long, or somebody else waits: until then a fork would only take the processor from it."""
-    _readable([told, listener], _BUSY_S)
+    """The request is done, and the launcher gone, or it takes long, or somebody else waits.
+
+    Until then a fork would only take the processor from them.
+    """
+    if listener.fileno() not in _readable([told, listener], _BUSY_S):
+        _readable([listener], _ENDING_S)
 
 
 def _readable(files: list[OwnedFd | FileWatch | socket.socket], timeout_s: float) -> list[int]:
