@@ -1,0 +1,48 @@
+"""What a fork does ahead is a start like any other, and nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import bed
+
+pytestmark = pytest.mark.root
+
+# In a process of its own, as in a fork: it changes streams, directory and environment.
+PROGRAM = """
+import os, sys
+from shim.bootstrap import fork
+from shim.bootstrap.caller import Surroundings
+from shim.linux.inotify import FileWatch
+
+def inherited():
+    return (
+        sorted(os.listdir("/proc/self/fd")), os.getcwd(), dict(os.environ), Surroundings.of(os.getpid()),
+        sorted(os.listdir(os.path.dirname(sys.argv[1]))),
+    )
+
+do, said = fork._do, []
+fork._do = lambda *arguments: said.append(do(*arguments)) or said[-1]
+os.chdir("/")
+out = os.dup(1)
+with FileWatch("/proc/self/exe") as watch:
+    fork._rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch)  # modules open their files at the first time
+    before = inherited()
+    fork._rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch)
+    after = inherited()
+os.write(out, repr((said, [(a, b) for a, b in zip(before, after) if a != b])).encode())
+"""
+
+
+@pytest.mark.parametrize("length", [10, 60])
+def test_it_is_a_start_of_which_nothing_is_left(state_root: Path, length: int) -> None:
+    """However long the path of its directory is: those of sockets may not be."""
+    command = [sys.executable, "-c", PROGRAM, str(state_root / ("r" * length))]
+    env = {**os.environ, "PYTHONPATH": str(bed.CHECKOUT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "([0, 0], [])", done.stderr
+    assert list(state_root.iterdir()) == []
