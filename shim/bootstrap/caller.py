@@ -67,6 +67,7 @@ class Surroundings:
             unchangeable=(
                 [_identity(name, process) for name in _UNCHANGEABLE],
                 [status.get(name) for name in _CREDENTIALS],
+                _label(process),
                 os.sched_getscheduler(pid),
             ),
             parent=int(status[b"PPid"]),
@@ -165,6 +166,14 @@ def _fields(status: bytes) -> dict[bytes, bytes]:
 def _identity(path: str, directory: int) -> tuple[int, int]:
     found = os.stat(path, dir_fd=directory)
     return found.st_dev, found.st_ino
+
+
+def _label(process: int) -> bytes:
+    """The profile of AppArmor or context of SELinux, where there is such a thing: what confines a caller confines its shims."""
+    try:
+        return _read("attr/current", process)
+    except OSError:
+        return b""
 
 
 def _read(path: str, directory: int | None = None) -> bytes:

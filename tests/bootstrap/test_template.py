@@ -155,9 +155,9 @@ def test_another_root_directory(program, tmp_path):
 
 
 def test_nobody_but_its_user_may_connect(program):
-    (address,) = [path for path in templates.directory().iterdir() if path.is_socket()]
-    assert address.stat().st_mode & 0o777 == 0o600
-    assert address.parent.stat().st_mode & 0o777 == 0o700
+    modes = {path.stat().st_mode & 0o777 for path in templates.directory().iterdir() if path.is_socket()}
+    assert modes == {0o600}
+    assert templates.directory().stat().st_mode & 0o777 == 0o700
 
 
 # Its own life, with an installation of the test's own.
@@ -214,7 +214,8 @@ def test_sigterm_ends_it_and_its_fork(installation):
     pid = installation.ready()
     os.kill(pid, signal.SIGTERM)
     bed.until(lambda: not installation.running(), "it does not end")
-    assert list(installation.place.iterdir()) == []
+    # A fork that was rehearsing leaves what the next template removes.
+    assert {path.suffix for path in installation.place.iterdir()} <= {".rehearsal"}
 
 
 IDLE = """
