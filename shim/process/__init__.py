@@ -2,6 +2,6 @@
 
 from shim.process.child import Child
 from shim.process.exit import Exit
-from shim.process.reaper import AdoptionWindow, Reaper
+from shim.process.reaper import AdoptionWindow, Reaper, encoded
 
-__all__ = ["AdoptionWindow", "Child", "Exit", "Reaper"]
+__all__ = ["AdoptionWindow", "Child", "Exit", "Reaper", "encoded"]

@@ -23,6 +23,7 @@ import logging
 import os
 import shutil
 import signal
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,9 @@ from shim.process.child import Child
 from shim.process.exit import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["AdoptionWindow", "Reaper"]
+__all__ = ["AdoptionWindow", "Reaper", "encoded"]
 
 _log = logging.getLogger(__name__)
 
@@ -97,22 +98,24 @@ class Reaper:
         argv: Sequence[str],
         *,
         fds: Sequence[int],
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | Sequence[bytes] | None = None,
         cwd: str | None = None,
         pdeathsig: int = 0,
         setsid: bool = False,
         cgroup_procs_fd: int = -1,
     ) -> Child:
-        """Start ``argv``; ``fds[i]`` is its descriptor i, and it has no others.
+        """Start ``argv``; ``fds[i]`` is its descriptor i, and it has no others. ``env`` may be ``encoded`` already.
 
         Raises:
             NotFound: ``argv[0]`` is no path and not on PATH.
             OSError: it could not be started; ``filename`` names what failed.
         """
         environment = os.environ if env is None else env
+        if isinstance(environment, Mapping):
+            environment = encoded(environment)
         pid, pidfd = _native.spawn(
             [os.fsencode(which(argv[0])), *map(os.fsencode, argv[1:])],
-            [os.fsencode(f"{key}={value}") for key, value in environment.items()],
+            environment,
             fds,
             cwd=None if cwd is None else os.fsencode(cwd),
             cgroup_procs_fd=cgroup_procs_fd,
@@ -174,6 +177,11 @@ class Reaper:
         else:
             self.orphans += 1
             _log.debug("reaped orphan %d: %s", pid, ended)
+
+
+def encoded(environment: Mapping[str, str]) -> list[bytes]:
+    """``environment`` as execve(2) takes it."""
+    return [os.fsencode(f"{key}={value}") for key, value in environment.items()]
 
 
 def which(name: str) -> str:

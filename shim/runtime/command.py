@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING
 
 from shim.errors import DeadlineExceeded, from_os_error
 from shim.linux.memfd import forbid_growth, memfd_create
+from shim.process import encoded
 from shim.runtime.capture import Capture
 from shim.runtime.logs import last_words, records
 from shim.runtime.tree import kill_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from shim.linux.fd import OwnedFd
     from shim.process import Child, Exit, Reaper
@@ -78,11 +79,12 @@ async def run(
     timeout: float | None,  # noqa: ASYNC109  # the deadline is this function's purpose: it kills
     fds: StdioFds | None = None,
     stdin: bytes = b"",
-    env: Mapping[str, str] | None = None,
+    env: Sequence[bytes] | None = None,
 ) -> Result:
     """Run ``argv`` to its end and return how it ended, whatever its exit code.
 
-    ``name`` is what errors call it. ``env`` goes over what it has of the environment anyway. ``fds`` stay the caller's; without them ``stdin`` is fed and the output captured.
+    ``name`` is what errors call it. ``env`` is an ``environment``, by default that of now. ``fds`` stay the
+    caller's; without them ``stdin`` is fed and the output captured.
     When it takes longer than ``timeout`` seconds, or the caller is cancelled, it is killed with all it has started.
 
     Raises:
@@ -92,9 +94,11 @@ async def run(
     """
     _log.debug("%s: %s", name, argv)
     try:
+        if env is None:
+            env = environment()
         if fds is not None:
-            return await _run_on(reaper, argv, env or {}, name, timeout, fds)
-        return await _run_captured(reaper, argv, env or {}, name, timeout, stdin)
+            return await _run_on(reaper, argv, env, name, timeout, fds)
+        return await _run_captured(reaper, argv, env, name, timeout, stdin)
     except OSError as error:
         raise from_os_error(error, f"{name}: cannot run {argv[0]}") from error
 
@@ -102,7 +106,7 @@ async def run(
 async def _run_on(
     reaper: Reaper,
     argv: Sequence[str],
-    env: Mapping[str, str],
+    env: Sequence[bytes],
     name: str,
     limit_s: float | None,
     fds: StdioFds,
@@ -116,7 +120,7 @@ async def _run_on(
 async def _run_captured(
     reaper: Reaper,
     argv: Sequence[str],
-    env: Mapping[str, str],
+    env: Sequence[bytes],
     name: str,
     limit_s: float | None,
     stdin: bytes,
@@ -134,15 +138,15 @@ async def _run_captured(
         return Result(ended, stdout.finish(), stderr.finish(), _errors(log, name))
 
 
-def environment(outer: Mapping[str, str]) -> dict[str, str]:
-    """``outer`` as a runtime gets it."""
-    return {key: value for key, value in outer.items() if key != "NOTIFY_SOCKET"}
+def environment(**over: str) -> list[bytes]:
+    """Ours as a runtime gets it, with ``over``; worth keeping for further calls."""
+    ours = {key: value for key, value in os.environ.items() if key != "NOTIFY_SOCKET"}
+    return encoded({**ours, **over})
 
 
-def _spawn(reaper: Reaper, argv: Sequence[str], env: Mapping[str, str], fds: Sequence[int]) -> Child:
+def _spawn(reaper: Reaper, argv: Sequence[str], env: Sequence[bytes], fds: Sequence[int]) -> Child:
     leads = os.getsid(0) == os.getpid()
-    whole = {**environment(os.environ), **env}
-    return reaper.spawn(argv, fds=fds, env=whole, pdeathsig=signal.SIGKILL, setsid=not leads)
+    return reaper.spawn(argv, fds=fds, env=env, pdeathsig=signal.SIGKILL, setsid=not leads)
 
 
 async def _end_of(child: Child, name: str, timeout: float | None) -> Exit:  # noqa: ASYNC109  # as in run

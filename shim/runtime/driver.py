@@ -55,6 +55,7 @@ class Driver:
         self._line = line
         self._reaper = reaper
         self._timeout = timeout
+        self._env = command.environment(**self.env)
 
     @property
     def binary(self) -> str:
@@ -214,7 +215,7 @@ class Driver:
         name = " ".join(filter(None, (self.kind, verb, container_id)))
         timeout = self._timeout if bounded else None
         result = await command.run(
-            self._reaper, argv, name=name, timeout=timeout, fds=fds, stdin=stdin, env=self.env
+            self._reaper, argv, name=name, timeout=timeout, fds=fds, stdin=stdin, env=self._env
         )
         if result.exit.status != 0:
             raise self._failure(verb, name, result)
