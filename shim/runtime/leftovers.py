@@ -17,14 +17,13 @@ from pathlib import Path
 __all__ = ["cgroups_path", "remove_v1_groups"]
 
 _CGROUP = Path("/sys/fs/cgroup")
-_TRIES = 20
 _WAIT_S = 0.02
 
 
-async def remove_v1_groups(path: str) -> None:
-    """The groups at ``path`` of every hierarchy are gone, as far as they are empty. Never raises."""
+async def remove_v1_groups(path: str, patience_s: float = 0.4) -> None:
+    """The groups at ``path`` of every hierarchy are gone, as far as they are empty by then. Never raises."""
     left = _groups(path)
-    for _ in range(_TRIES):
+    for _ in range(round(patience_s / _WAIT_S)):
         left = [group for group in left if not _removed(group)]
         if not left:
             return

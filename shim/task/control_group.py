@@ -22,6 +22,7 @@ from shim.cgroup.group import Group, clean_path
 from shim.cgroup.limits import controllers_of, plan
 from shim.errors import DeadlineExceeded, NotFound
 from shim.oci.spec import with_cgroups_path, with_devices_only
+from shim.runtime.leftovers import remove_v1_groups
 from shim.task.meter import Meter
 
 if TYPE_CHECKING:
@@ -195,6 +196,12 @@ class ControlGroup:
         if self.ours and isinstance(self._group, Group):
             await self._group.aremove(_REMOVE_S)
         self._group = None
+
+    async def unmake(self) -> None:
+        """As ``remove``, after a create that failed, and also where the runtime makes the group: it has forgotten it then."""
+        await self.remove()
+        if not self.ours and self.path.startswith("/"):
+            await remove_v1_groups(self.path, _REMOVE_S)
 
     def describe(self) -> dict[str, Any]:
         """Mode and path, for whoever asks the shim."""

@@ -62,7 +62,7 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
         await bundle.forget_exit()
         undo.push_async_callback(container.forget)
         await remember(bundle, request.id, shop.namespace, request.config, group.path)
-        undo.push_async_callback(group.remove)
+        undo.push_async_callback(group.unmake)
         group.create(spec.resources)
         await container.create()
         undo.pop_all()

@@ -283,6 +283,16 @@ def test_a_create_is_killed_and_so_is_what_clears_away(shim, fake, lender):
     assert not (root / "slow").exists()
 
 
+def test_a_create_fails_and_what_it_has_begun_ends_late(shim, fake, lender):
+    """Where the runtime makes the groups, it has forgotten them then, and for a while they are busy."""
+    group = f"/sys/fs/cgroup/pids{lender.cgroups.path}/slow"
+    begun = f"if mkdir -p {group}; then sleep 1 & echo $! > {group}/cgroup.procs; fi"
+    script = f"[ ! -d /sys/fs/cgroup/pids ] || {{ {begun}; }}; exit 1"
+    with raises(Unknown, "create slow", "exited with 1"):
+        begin_create(shim, fake("create", script), cgroup_parent=lender.cgroups.path).result()
+    assert not os.path.exists(group)
+
+
 def test_a_start_is_killed(shim, fake):
     container = shim.container(runtime=fake("start", HANG), runtime_timeout=TIMEOUT_S)
     with raises(DeadlineExceeded, "start", container.id):
