@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 PR_SET_MM = 35
+PR_SET_MM_ARG_START, PR_SET_MM_ARG_END, PR_SET_MM_ENV_START, PR_SET_MM_ENV_END = 8, 9, 10, 11
 PR_SET_MM_MAP = 14
 _AREAS = ("start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack")
 PR_SCHED_CORE = 62
@@ -92,7 +93,7 @@ def set_command_line(arguments: Sequence[bytes], environment: Sequence[bytes]) -
     """Everybody reads these in /proc/<pid>/cmdline and environ from now on, as if we had been executed with them.
 
     Raises:
-        OSError: EINVAL, the kernel was built without CONFIG_CHECKPOINT_RESTORE.
+        OSError: EPERM, a kernel without CONFIG_CHECKPOINT_RESTORE wants CAP_SYS_RESOURCE.
     """
     first, second = (b"".join(word + b"\0" for word in words) for words in (arguments, environment))
     memory = mmap.mmap(-1, max(len(first) + len(second), 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -100,12 +101,27 @@ def set_command_line(arguments: Sequence[bytes], environment: Sequence[bytes]) -
     _command_lines.append(memory)  # the kernel reads it for as long as we live
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     middle, end = start + len(first), start + len(first) + len(second)
-    # All other areas stay: proc_pid_stat(5) has where they are, but for the end of the heap. The single options of
-    # PR_SET_MM would do without, but want CAP_SYS_RESOURCE.
+    if not _set_map(start, middle, end):
+        _set_each(start, middle, end)
+
+
+def _set_map(start: int, middle: int, end: int) -> bool:
+    # All other areas stay: proc_pid_stat(5) has where they are, but for the end of the heap.
     with open("/proc/self/stat", "rb") as file:
         stat = file.read().rpartition(b")")[2].split()
     code_start, code_end, stack, *data = (int(stat[field - 3]) for field in (26, 27, 28, 45, 46, 47))
     areas = (code_start, code_end, *data, _sbrk(0), stack)
     wanted = _MemoryMap(*areas, start, middle, middle, end, exe_fd=2**32 - 1)
-    if _prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.addressof(wanted), ctypes.sizeof(wanted), 0):
-        fail(get_errno())
+    return _prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.addressof(wanted), ctypes.sizeof(wanted), 0) == 0
+
+
+def _set_each(start: int, middle: int, end: int) -> None:
+    # Each call is checked for start <= end, and new mappings are below the stack, where exec put the old ones.
+    for what, at in (
+        (PR_SET_MM_ARG_START, start),
+        (PR_SET_MM_ARG_END, middle),
+        (PR_SET_MM_ENV_START, middle),
+        (PR_SET_MM_ENV_END, end),
+    ):
+        if _prctl(PR_SET_MM, what, at, 0, 0):
+            fail(get_errno())

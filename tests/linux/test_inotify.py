@@ -55,3 +55,14 @@ def test_close_twice(file):
     watch.close()
     with pytest.raises(ValueError, match="closed"):
         watch.fileno()
+
+
+def test_any_of_several_files(tmp_path):
+    files = [tmp_path / name for name in "abc"]
+    for file in files:
+        file.touch()
+    with FileWatch(*files) as watch:
+        assert not watch.drain()
+        for file in files:
+            file.unlink()
+            assert watch.drain()

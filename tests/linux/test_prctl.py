@@ -34,3 +34,35 @@ def test_name_is_what_ps_shows():
         "print(open('/proc/self/comm').read())\n"
     )
     assert run(code) == "ocishim:a-long-"
+
+
+def test_the_command_line_and_environment_that_others_see():
+    # Longer than those of the exec, and the heap still grows afterwards.
+    code = (
+        "from shim.linux.prctl import set_command_line\n"
+        "set_command_line([b'program', b'', b'x' * 9000], [b'A=\\xff', b'B='])\n"
+        "list(range(10**6))\n"
+        "words = open('/proc/self/cmdline', 'rb').read().split(b'\\0')\n"
+        "print([len(word) for word in words], open('/proc/self/environ', 'rb').read())\n"
+        "set_command_line([b'again'], [])\n"
+        "print(open('/proc/self/cmdline', 'rb').read(), open('/proc/self/environ', 'rb').read())\n"
+    )
+    assert run(code) == r"[7, 0, 9000, 0] b'A=\xff\x00B=\x00'" + "\n" + r"b'again\x00' b''"
+
+
+def test_a_child_that_ends_with_its_parent():
+    code = (
+        "import os, signal, time\n"
+        "from shim.linux.prctl import set_child_subreaper, set_parent_death_signal\n"
+        "set_child_subreaper()\n"
+        "wait, go = os.pipe()\n"
+        "if not os.fork():\n"
+        "    if not os.fork():\n"
+        "        set_parent_death_signal(signal.SIGKILL)\n"
+        "        os.write(go, b'x')\n"
+        "        time.sleep(100)\n"
+        "    os.read(wait, 1)\n"
+        "    os._exit(0)\n"
+        "print(sorted(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)))\n"
+    )
+    assert run(code) == "[-9, 0]"

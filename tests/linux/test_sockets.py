@@ -1,11 +1,18 @@
 import os
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from shim.linux.sockets import PeerCredentials, peer_credentials, receive_fd
+from shim.linux.sockets import (
+    PeerCredentials,
+    killed_by_hangup,
+    peer_credentials,
+    receive_fd,
+    receive_fds,
+)
 
 
 @pytest.fixture
@@ -62,3 +69,54 @@ def test_a_long_message_is_cut_at_the_limit(pair):
     data, fd = receive_fd(pair[1])
     fd.close()
     assert data == b"y" * 4096
+
+
+def test_several_descriptors(pair):
+    with Path("/dev/null").open("rb") as one, Path("/dev/zero").open("rb") as other:
+        socket.send_fds(pair[0], [b"abc"], [one.fileno(), other.fileno()])
+    data, fds = receive_fds(pair[1], 2, 2)
+    assert data == b"ab"
+    assert [os.readlink(f"/proc/self/fd/{fd.fileno()}") for fd in fds] == ["/dev/null", "/dev/zero"]
+    assert not any(os.get_inheritable(fd.fileno()) for fd in fds)
+    for fd in fds:
+        fd.close()
+    assert pair[1].recv(10) == b"c"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 100])
+def test_another_number_of_several(pair, count):
+    with ExitStack() as stack:
+        fds = [stack.enter_context(Path("/dev/null").open("rb")).fileno() for _ in range(count)]
+        socket.send_fds(pair[0], [b"x"], fds)
+    before = open_fds()
+    with pytest.raises(OSError, match="expected a message with 2 descriptors"):
+        receive_fds(pair[1], 10, 2)
+    assert open_fds() == before
+
+
+def test_a_hangup_kills_while_that_is_wanted(pair):
+    """Neither what is sent and read meanwhile, nor a hangup before or afterwards."""
+    for wanted, expected in ((True, -signal.SIGKILL), (False, 7)):
+        ours, its = socket.socketpair()
+        ready, done = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            ready.close()
+            with killed_by_hangup(its):
+                its.send(b"taken")
+                done.recv(1)
+                if wanted:
+                    done.send(b"here")
+                    signal.pause()
+            done.send(b"here")
+            its.recv(1)  # returns at the hangup
+            os._exit(7)
+        its.close()
+        done.close()
+        assert ours.recv(10) == b"taken"
+        ready.send(b"x")
+        assert ready.recv(10) == b"here"
+        ours.close()
+        ready.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == expected
