@@ -14,6 +14,9 @@ from support.containerd import IMAGE, RUNTIME, Containerd
 from support.mounts import mount_points
 from support.shims import Connection
 
+from shim.bootstrap.listener import containerd_socket
+from shim.bootstrap.start import SOCKET_DIR
+
 pytestmark = pytest.mark.root
 
 
@@ -71,6 +74,10 @@ def test_ctr_is_killed_at_any_moment(daemon: Containerd, settled: None) -> None:
         # A task may come into being after its client has gone; without one the container can go.
         bed.until(lambda name=name: removed(daemon, name), f"{name} stays")
     daemon.shim_config.write_text(before)
+    sockets = [containerd_socket(SOCKET_DIR, str(daemon.socket), daemon.namespace, name) for name in names]
+    bed.until(lambda: not any(map(os.path.exists, sockets)), "a socket stays")
+    tops = [bed.CGROUP, *bed.CGROUP.iterdir()]
+    assert not [top for top in tops for name in names if (top / daemon.namespace / name).exists()]
 
 
 def removed(daemon: Containerd, name: str) -> bool:
