@@ -4,7 +4,7 @@
     container    -->  pipe or pty  --relay-->  client FIFO      stdout, stderr
 
 Life: ``open`` (client's side is there, or the call fails and nothing has happened), ``runtime_fds`` go to the OCI runtime,
-``started`` (copying begins), ``resize`` and ``close_stdin`` at any time, ``process_ended``, ``drain``, ``close``.
+``started`` (copying begins), ``resize`` and ``close_stdin`` at any time, ``process_ended``, ``delivered``, ``drain``, ``close``.
 What a client asks for before the process runs is remembered and applied when it does.
 
 Copying starts only when the runtime has returned: what a failing runtime prints on its stderr is no output of the container.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ _USHRT_MAX = 0xFFFF
 _FLUSH_S = 1.0
 _CONSOLE_S = 10.0
 _AT_ONCE_S = 0.001
+_DELIVERED_S = 0.1
+_LOOKS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,18 @@ class ProcessIO:
         if self.streams.terminal:
             for stream in self._outputs:
                 stream.finish()
+
+    async def delivered(self) -> None:
+        """What the process has said is with clients that read; returns soon whether they do or not.
+
+        Go's clients close their FIFOs as soon as they hear of the end, and what lies there then is lost.
+        """
+        await _all_ended(self._outputs, _DELIVERED_S)
+        # Looks are counted, not time: where the clients wait long for a CPU, so do we.
+        for _ in range(_LOOKS):
+            if not any(map(_holds_output, self._output_keepers)):
+                break
+            await asyncio.sleep(_AT_ONCE_S)
 
     async def drain(self) -> None:
         """All output that there was is delivered, or the time for it is over.
@@ -383,6 +398,13 @@ class ProcessIO:
         if self._console is not None:
             self._console.close()
             self._console = None
+
+
+def _holds_output(keeper: OwnedFd) -> bool:
+    # POLLHUP, which comes with the end of the last writer, is no output.
+    look = select.poll()
+    look.register(keeper.fileno(), select.POLLIN)
+    return any(events & select.POLLIN for _, events in look.poll(0))
 
 
 async def _all_ended(streams: Sequence[Stream], timeout_s: float) -> bool:

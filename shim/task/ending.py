@@ -1,7 +1,7 @@
 """How a container ends: its exits are settled, written down and told.
 
 Order at the end of the init: whatever it left behind is killed (unless the kernel did, with its pid namespace), the OOM
-counter is read a last time, execs end first, the record is on disk, waiters are told, then everybody else.
+counter is read a last time, execs end first, the record is on disk, clients have the output, waiters are told, then everybody else.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Ending:
         """The init has ended: the rest follows, in the background."""
         self._in_background(self._settle(init, ended))
 
-    def exec_ended(self, process: ExecProcess) -> None:
-        """An exec has ended, which is told after its start, in the background."""
-        self._in_background(self._tell_after_start(process))
+    def exec_ended(self, process: ExecProcess, ended: Exit) -> None:
+        """An exec has ended, which is told after its output and its start, in the background."""
+        self._in_background(self._settle_exec(process, ended))
 
     def tell(self, process: TaskProcess) -> None:
         """The exit of a process is published, if it has one and it was not before."""
@@ -88,9 +88,15 @@ class Ending:
             _log.warning(
                 "container %s: its exit is not on disk yet, which hangs, and is told all the same", self._id
             )
+        await init.io.delivered()
         if init.state is not State.DELETED:
             init.settle(ended)
             await self._tell_after_start(init)
+
+    async def _settle_exec(self, process: ExecProcess, ended: Exit) -> None:
+        await process.io.delivered()
+        process.settle(ended)
+        await self._tell_after_start(process)
 
     async def _save(self, ended: Exit) -> None:
         try:

@@ -42,7 +42,7 @@ class ExecProcess(TaskProcess):
         exec_id: str,
         spec: Json,
         io: ProcessIO,
-        told: Callable[[ExecProcess], None],
+        told: Callable[[ExecProcess, Exit], None],
     ) -> None:
         super().__init__(exec_id, f"process {exec_id} of container {container_id}", io)
         self._container_id = container_id
@@ -172,5 +172,4 @@ class ExecProcess(TaskProcess):
 
     def _ended(self, ended: Exit) -> None:
         self.io.process_ended()
-        self.settle(ended)
-        self._told(self)
+        self._told(self, ended)

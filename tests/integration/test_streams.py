@@ -8,6 +8,8 @@ import hashlib
 import json
 import os
 import termios
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,43 @@ def test_the_size_of_the_terminal_of_an_exec(shim, runtime):
     assert container.wait("e") == 0
     container.delete("e")
     container.end()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_end_is_told_when_clients_have_the_output(shim, terminal):
+    """Those of containerd stop reading then, whatever lies in their FIFOs."""
+    say = ["sh", "-c", 'all=$(seq 1000); echo "$all"']
+    container = shim.running()
+    for exec_id in ("", "e"):
+        streams = shim.streams(terminal=terminal)
+        target = container if exec_id else shim.container(say, streams=streams)
+        if exec_id:
+            target.add_exec(exec_id, say, streams)
+        with ThreadPoolExecutor() as pool:
+            reading = pool.submit(read_slowly, streams.reader())
+            target.start(exec_id)
+            assert target.wait(exec_id) == 0
+            left = bytes_in(streams.reader())
+            lines = reading.result()
+        assert left == 0
+        assert lines.split() == [str(number).encode() for number in range(1, 1001)]
+        target.delete(exec_id)
+
+
+def read_slowly(fd: int) -> bytes:
+    """All of it, a piece every millisecond."""
+    data = b""
+    while b"1000" not in data:
+        until(lambda: bytes_in(fd), "output")
+        time.sleep(0.001)
+        data += os.read(fd, 512)
+    return data
+
+
+def bytes_in(fd: int) -> int:
+    buffer = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, buffer)
+    return buffer[0]
 
 
 def test_a_terminal_echoes_and_signals(shim, runtime):
