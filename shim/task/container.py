@@ -356,7 +356,10 @@ class Container:
 
     async def _kill_all(self, number: int) -> None:
         self.init.machine.check("kill")
-        if self.driver.waits_by_command or not self.group.kill_all(number):
+        if self.driver.waits_by_command and self.init.state is State.CREATED:
+            # There is nothing but the init yet, which the runtime itself refuses to signal.
+            await self.init.kill(number)
+        elif self.driver.waits_by_command or not self.group.kill_all(number):
             await self.driver.kill(self.id, number, all_processes=True)
 
     async def _kill_rest(self) -> None:

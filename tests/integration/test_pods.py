@@ -101,11 +101,13 @@ def test_members_that_were_never_started(pod):
     pod.end()
 
 
-def test_a_program_that_does_not_exist(pod):
+@pytest.mark.parametrize("every", [False, True])
+def test_a_program_that_does_not_exist(pod, every):
+    """containerd's CRI kills all of what it could not start; where that is refused, the pod stays for ever."""
     member = pod.member(["/no/such/program"])
     with pytest.raises(ShimError, match="no such file"):
         member.start()
-    member.kill()
+    member.kill(everybody=every)
     assert member.wait() == 137
     member.delete()
     assert pod.state() == "RUNNING"
