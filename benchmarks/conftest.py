@@ -68,9 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    stash = session.config.stash
-    if exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} and not stash[_partial]:
-        results = stash[_results]
+    stash, whole = session.config.stash, {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+    results = stash[_results]
+    if exitstatus in whole and results.measures and not stash[_partial]:
         results.add("C in native/", "lines", {peers.OURS: [float(c_lines())]})
         results.save(PATH)
 
