@@ -145,8 +145,9 @@ class ExecProcess(TaskProcess):
 
     @asynccontextmanager
     async def _terminal(self) -> AsyncIterator[asyncio.Task[None] | None]:
-        # The process runs as soon as the runtime has sent its terminal, and may look at the size at once. runc and crun
-        # set it from the spec; for gVisor the terminal is taken and sized while runsc still has things to do.
+        # The process runs as soon as the runtime has sent its terminal, and may look at the size at once. runc sets it from
+        # the spec, crun 1.8 does not; so the terminal is taken and sized while the runtime still has things to do, which
+        # under gVisor is always in time.
         if not self.io.streams.terminal:
             yield None
             return
