@@ -107,10 +107,27 @@ def overlay(config: Config, body: str, origin: str) -> Config:
     Raises:
         InvalidArgument: ``body`` is not TOML, a key is unknown or of the wrong type; names ``origin`` and the key.
     """
+    return overlay_table(config, parse(body, origin), origin)
+
+
+def parse(body: str, origin: str) -> dict[str, Any]:
+    """The keys of the TOML text ``body``, whatever they are.
+
+    Raises:
+        InvalidArgument: ``body`` is not TOML; names ``origin``.
+    """
     try:
-        table = tomllib.loads(body)
+        return tomllib.loads(body)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"{origin} is not valid TOML: {error}") from error
+
+
+def overlay_table(config: Config, table: dict[str, Any], origin: str) -> Config:
+    """``config`` with the keys of ``table``.
+
+    Raises:
+        InvalidArgument: a key is unknown or of the wrong type; names ``origin`` and the key.
+    """
     known = _fields()
     for key, value in table.items():
         if key not in known:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 
-from shim.config import overlay
+from shim.config import overlay_table, parse
 from shim.errors import InvalidArgument
 from shim.proto.linux_options_pb2 import CheckpointOptions as LinuxCheckpointOptions
 from shim.proto.linux_options_pb2 import CreateOptions as LinuxCreateOptions
@@ -47,6 +47,7 @@ _LINUX = "containerd.linux.runc.CreateOptions"
 _LINUX_CHECKPOINT = "containerd.linux.runc.CheckpointOptions"
 _START_OPTIONS = "start-options"
 _RUNTIME = ("runtimeoptions.v1.Options", "cri.runtimeoptions.v1.Options")
+_RUNC_WORDS = {field.name.title().replace("_", ""): field.name for field in RuncOptions.DESCRIPTOR.fields}
 
 
 class Restored(NamedTuple):
@@ -160,11 +161,25 @@ def _with_runtime_options(config: Config, options: RuntimeOptions) -> Config:
     if not options.config_path:
         origin = "the TOML of runtimeoptions.v1.Options"
         try:
-            return overlay(config, options.config_body.decode("utf-8"), origin)
+            return _with_toml(config, options.config_body.decode("utf-8"), origin)
         except UnicodeDecodeError as error:
             raise InvalidArgument(f"{origin} is not UTF-8") from error
     try:
         body = Path(options.config_path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # not UTF-8, or a NUL byte in the path
         raise InvalidArgument(f"ConfigPath {options.config_path!r} cannot be read: {error}") from error
-    return overlay(config, body, options.config_path)
+    return _with_toml(config, body, options.config_path)
+
+
+def _with_toml(config: Config, body: str, origin: str) -> Config:
+    # containerd's CRI gives a runtime whose entry is called runc the options of its own shim: in words like these if the
+    # type of the runtime is another.
+    table = parse(body, origin)
+    options = RuncOptions()
+    for key in [key for key, value in table.items() if key in _RUNC_WORDS and not ("Criu" in key and value)]:
+        value = table.pop(key)
+        try:
+            setattr(options, _RUNC_WORDS[key], value)
+        except (TypeError, ValueError) as error:
+            raise InvalidArgument(f"{origin}: {key} = {value!r} is not valid") from error
+    return _with_runc_options(overlay_table(config, table, origin), options)

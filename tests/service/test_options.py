@@ -106,6 +106,17 @@ def test_toml_of_the_configuration(name):
     assert with_options(BASE, options) == replace(BASE, runtime="runsc", cpu_nanos=5_000_000)
 
 
+def test_toml_in_the_words_of_runcs_options():
+    """What containerd's CRI has for a runtime called runc, whatever its type."""
+    words = b'BinaryName = ""\nCriuImagePath = ""\nCriuWorkPath = ""\nIoGid = 0\nIoUid = 0\nNoNewKeyring = false\n'
+    words += b'Root = ""\nShimCgroup = ""\nSystemdCgroup = false\n'
+    assert with_options(BASE, generic(config_body=words)) == BASE
+    words = b'BinaryName = "/opt/runc"\nIoUid = 7\nSystemdCgroup = true\ncpu_nanos = 5000000\n'
+    assert with_options(BASE, generic(config_body=words)) == replace(
+        BASE, runtime="/opt/runc", io_uid=7, systemd_cgroup=True, cpu_nanos=5_000_000
+    )
+
+
 def test_a_file_of_the_configuration(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text("memory_bytes = 5000000")
@@ -132,6 +143,9 @@ def test_a_file_of_the_configuration(tmp_path):
         (b"runtime = 5", ["runtime", "5"]),
         (b"cpu_nanos = -1", ["cpu_nanos", "-1"]),
         (b'cgroup_parent = "/a/../b"', ["cgroup_parent", "/a/../b"]),
+        (b"BinaryName = 5", ["BinaryName", "5"]),
+        (b"IoUid = -1", ["IoUid", "-1"]),
+        (b'CriuImagePath = "/x"', ["unknown key 'CriuImagePath'"]),
     ],
 )
 def test_toml_that_is_not_valid(body, words):
