@@ -110,10 +110,11 @@ class RuncState:
         return start_time(self.pid) == self.started
 
     def _frozen(self) -> bool:
+        """Whether its processes are stopped, or that cannot be told."""
         unified, freezer = self.groups.get(""), self.groups.get("freezer")
         if freezer is not None:
-            return _read(f"{freezer}/freezer.state") not in {b"THAWED\n", b""}
-        return unified is not None and _read(f"{unified}/cgroup.freeze") not in {b"0\n", b""}
+            return _content(f"{freezer}/freezer.state") not in {b"THAWED\n", b""}
+        return unified is not None and _content(f"{unified}/cgroup.freeze") not in {b"0\n", b""}
 
 
 def _paths(groups: Any) -> dict[str, str]:
@@ -127,13 +128,12 @@ def _hooks(hooks: Any) -> frozenset[str]:
     return frozenset(name for name, commands in (hooks or {}).items() if commands)
 
 
-def _read(path: str) -> bytes:
+def _content(path: str) -> bytes | None:
+    """All that is in a file, nothing where there is none, None where it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENODEV}:
-            return b""
-        raise
+        return b"" if error.errno in {errno.ENOENT, errno.ENODEV} else None
 
 
 def _open_fifo(path: Path) -> OwnedFd:

@@ -237,6 +237,20 @@ def test_what_is_not_understood_is_left_to_runc(tmp_path, changes):
     assert RuncState.load(str(tmp_path), "one") is None
 
 
+@pytest.mark.parametrize(("content", "frozen"), [("THAWED", False), ("FROZEN", True), ("FREEZING", True)])
+def test_what_is_frozen_is_left_to_runc(tmp_path, content, frozen):
+    (tmp_path / "freezer.state").write_text(f"{content}\n")
+    state = RuncState(tmp_path, 1 << 22, 1, {"freezer": str(tmp_path)}, frozenset(), resctrl=False)
+    assert state._frozen() is frozen
+
+
+def test_what_cannot_be_looked_into_is_left_to_runc(tmp_path):
+    (tmp_path / "cgroup.freeze").mkdir()
+    state = RuncState(tmp_path, 1 << 22, 1, {"": str(tmp_path)}, frozenset(), resctrl=False)
+    assert state._frozen()
+    assert not state.delete()
+
+
 def test_an_init_that_does_not_come_is_given_up(leaks, playground, bundle, monkeypatch):
     async def body(here):
         init = await here.create("one", bundle(SLEEP))
