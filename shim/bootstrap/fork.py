@@ -6,6 +6,8 @@ then on it dies with the launcher until it has given it the exit status.
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
 import select
 import signal
@@ -20,12 +22,18 @@ from shim.bootstrap import containerd
 from shim.bootstrap.__main__ import run
 from shim.bootstrap.caller import Surroundings, is_alone, join_cgroups, leave_cgroups
 from shim.bootstrap.preload import after_fork
-from shim.bootstrap.rehearsal import rehearsal
+from shim.bootstrap.rehearsal import client, rehearsal
 from shim.bootstrap.request import receive, take_over
 from shim.bootstrap.start import SOCKET_DIR, Plan, open_log, shim_arguments
 from shim.errors import FailedPrecondition, ShimError, from_os_error
 from shim.linux.fd import OwnedFd
-from shim.linux.prctl import set_command_line, set_parent_death_signal
+from shim.linux.prctl import (
+    get_name,
+    set_child_subreaper,
+    set_command_line,
+    set_name,
+    set_parent_death_signal,
+)
 from shim.linux.sockets import killed_by_hangup, peer_credentials
 
 if TYPE_CHECKING:
@@ -168,13 +176,30 @@ def _do(connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd
 
 
 def _rehearse(scratch: str, own: Surroundings, watch: FileWatch) -> None:
-    """All of it was done once, up to the answer: the pages that it writes to are ours already, and need not be copied later."""
+    """All of it was done once, a short life too: the pages that it writes to are ours already, and need not be copied later."""
     shim = _Shim(".")  # the way there may be too long for sockets
     with rehearsal(scratch) as connection, OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as tell:
         _do(connection, shim, own, tell, watch)
+        if shim.plan:
+            _rehearse_life(shim, shim.plan)
     shim.forget()
     own.adopt(Surroundings.of(os.getpid()))
     set_parent_death_signal(signal.SIGKILL)
+
+
+def _rehearse_life(shim: _Shim, plan: Plan) -> None:
+    """A shim has served a client that asks it who it is, and to end. What only a shim should have is as it was before."""
+    name = get_name()
+    with client(plan.path):
+        listener = socket.socket(fileno=shim.listener)
+        shim.listener = -1
+        run(listener, plan.path, plan.namespace, debug=False)
+    set_name(name)
+    set_child_subreaper(enabled=False)
+    faulthandler.unregister(signal.SIGUSR1)
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
 
 
 def _answer(request: Request, shim: _Shim) -> int:

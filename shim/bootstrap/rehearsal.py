@@ -14,11 +14,14 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from shim.bootstrap.request import send
 from shim.proto.runc_options_pb2 import Options
+from shim.proto.task_v3_pb2 import ConnectRequest, ShutdownRequest
+from shim.proto.ttrpc_pb2 import Request
+from shim.ttrpc.connection import Connection, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["rehearsal"]
+__all__ = ["client", "rehearsal"]
 
 _WORDS = "launcher -namespace rehearsal -address / -publish-binary / -id rehearsal start"
 
@@ -57,3 +60,18 @@ def rehearsal(scratch: str) -> Iterator[socket.socket]:
     finally:
         os.chdir("/")
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def client(path: str) -> Iterator[None]:
+    """A client of the shim at ``path`` that has asked who it is, and to shut down; it reads no answers."""
+    machine = Connection(Role.CLIENT)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        for method, message in (("Connect", ConnectRequest()), ("Shutdown", ShutdownRequest())):
+            request = Request(
+                service="containerd.task.v3.Task", method=method, payload=message.SerializeToString()
+            )
+            connection.send(machine.open_stream(request.SerializeToString())[1])
+        connection.shutdown(socket.SHUT_WR)
+        yield

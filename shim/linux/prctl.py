@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_core_scheduling",
+    "get_name",
     "renounce_privileges",
     "set_child_subreaper",
     "set_command_line",
@@ -50,6 +51,11 @@ def set_child_subreaper(*, enabled: bool = True) -> None:
 def set_name(name: str) -> None:
     """The calling thread's ``comm``, as ps and top show it; the kernel keeps the first 15 bytes."""
     prctl.set_name(name)
+
+
+def get_name() -> str:
+    """The calling thread's ``comm``."""
+    return str(prctl.get_name())
 
 
 def create_core_scheduling() -> None:

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.root
 
 # In a process of its own, as in a fork: it changes streams, directory and environment.
 PROGRAM = """
-import os, sys
+import logging, os, signal, sys, threading
+import prctl
 from shim.bootstrap import fork
 from shim.bootstrap.caller import Surroundings
 from shim.linux.inotify import FileWatch
@@ -22,7 +23,9 @@ from shim.linux.inotify import FileWatch
 def inherited():
     return (
         sorted(os.listdir("/proc/self/fd")), os.getcwd(), dict(os.environ), Surroundings.of(os.getpid()),
-        sorted(os.listdir(os.path.dirname(sys.argv[1]))),
+        sorted(os.listdir(os.path.dirname(sys.argv[1]))), open("/proc/self/comm").read(), prctl.get_child_subreaper(),
+        [signal.getsignal(number) for number in signal.valid_signals()], logging.getLogger().handlers, threading.enumerate(),
+        [line for line in open("/proc/self/status") if line.startswith(("SigB", "SigI", "SigC"))],
     )
 
 do, said = fork._do, []
@@ -30,9 +33,9 @@ fork._do = lambda *arguments: said.append(do(*arguments)) or said[-1]
 os.chdir("/")
 out = os.dup(1)
 with FileWatch("/proc/self/exe") as watch:
-    fork._rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch)  # modules open their files at the first time
-    before = inherited()
-    fork._rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch)
+    for _ in range(2):  # modules open their files at the first time
+        before = inherited()
+        fork._rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch)
     after = inherited()
 os.write(out, repr((said, [(a, b) for a, b in zip(before, after) if a != b])).encode())
 """
@@ -40,7 +43,7 @@ os.write(out, repr((said, [(a, b) for a, b in zip(before, after) if a != b])).en
 
 @pytest.mark.parametrize("length", [10, 60])
 def test_it_is_a_start_of_which_nothing_is_left(state_root: Path, length: int) -> None:
-    """However long the path of its directory is: those of sockets may not be."""
+    """Nor of the life of a shim after it, however long the path of its directory is."""
     command = [sys.executable, "-c", PROGRAM, str(state_root / ("r" * length))]
     env = {**os.environ, "PYTHONPATH": str(bed.CHECKOUT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
