@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness import peers, table
+from harness.caller import group_of_its_own
 from harness.results import PATH, Results
 from harness.workshop import Workshop
 
@@ -97,7 +98,8 @@ def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
     workshop = Workshop()
     request.config.stash[_errors] = workshop.errors
     try:
-        yield workshop
+        with group_of_its_own(workshop.group):
+            yield workshop
     finally:
         left = workshop.close()
     assert not left, f"had to be killed: {left}"

@@ -3,8 +3,8 @@
     janitor.py FOLDER GROUP
 
 A process of its own, which waits for the end of its stdin; nobody but the benchmarks has the other end. Then no process
-is left that works below FOLDER or has its name in its environment or arguments, no mount below it, no cgroup GROUP in any
-hierarchy, no socket named by a file `answer` below it, and no FOLDER. Prints a line for each process that it had to kill.
+is left that works below FOLDER or has its name in its environment or arguments, no mount below it, no cgroup GROUP or GROUP-caller
+in any hierarchy, no socket named by a file `answer` below it, and no FOLDER. Prints a line for each process that it had to kill.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def main(folder: str, group: str) -> None:
     _remove_sockets(folder)
     _unmount(folder)
     _remove_groups(group)
+    _remove_groups(f"{group}-caller")
     shutil.rmtree(folder, ignore_errors=True)
 
 
