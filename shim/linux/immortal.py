@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+from collections import deque
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +32,18 @@ if _set_immortal is not None:
     _set_immortal.argtypes, _set_immortal.restype = (ctypes.py_object,), None
 
 
-def immortalize() -> int:
-    """Every object that can be reached lives as long as the process; returns how many became immortal, 0 before Python 3.14.
+def immortalize() -> bool:
+    """Every object that can be reached lives as long as the process; False, and nothing is changed, before Python 3.14.
 
     Never in a process that goes on making and dropping things: what is there at this moment is never freed.
     """
     if _is_immortal is None or _set_immortal is None:
-        return 0
-    count = 0
-    # Tracked objects, then, as the list grows, what only they refer to: strings, numbers, bytecode.
-    objects = gc.get_objects()
-    for each in objects:
-        if isinstance(each, _MORTAL):
-            continue
-        if not _is_immortal(each):
-            _set_immortal(each)
-            count += 1
-        objects += [found for found in gc.get_referents(each) if not _is_immortal(found)]
-    return count
+        return False
+    # Tracked objects first, then, step by step, what only they refer to: strings, numbers, bytecode.
+    found = gc.get_objects()
+    while found:
+        fresh = [each for each in found if not (_is_immortal(each) or isinstance(each, _MORTAL))]
+        # By map() alone: a variable that holds an object meanwhile takes one off its count, which its first use then writes.
+        deque(map(_set_immortal, fresh), maxlen=0)
+        found = gc.get_referents(*fresh)
+    return True

@@ -31,7 +31,7 @@ def test_using_what_was_there_counts_nothing():
     thing = Thing()
 
     def check() -> None:
-        assert (immortalize() > 10_000) == NEWER
+        assert immortalize() == NEWER
         for one in (thing, Thing, Thing.__init__, Thing.__init__.__code__, thing.name):
             before = _count(one)
             kept = [one] * 100
@@ -58,8 +58,7 @@ def test_it_can_be_changed_as_before_and_what_is_new_ends_as_before():
         thing.other = None
         gc.collect()
         assert new() is None
-        # What was done is not done again.
-        assert immortalize() < 1_000
+        assert immortalize() == NEWER
 
     in_fork(check)
 
