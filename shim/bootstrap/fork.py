@@ -178,28 +178,36 @@ def _do(connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd
 def _rehearse(scratch: str, own: Surroundings, watch: FileWatch) -> None:
     """All of it was done once, a short life too: the pages that it writes to are ours already, and need not be copied later."""
     shim = _Shim(".")  # the way there may be too long for sockets
-    with rehearsal(scratch) as connection, OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as tell:
-        _do(connection, shim, own, tell, watch)
+    try:
+        with (
+            rehearsal(scratch) as connection,
+            OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as tell,
+        ):
+            _do(connection, shim, own, tell, watch)
+            if shim.plan:
+                _rehearse_life(shim, shim.plan)
+    finally:
+        set_parent_death_signal(signal.SIGKILL)
         if shim.plan:
-            _rehearse_life(shim, shim.plan)
-    shim.forget()
-    own.adopt(Surroundings.of(os.getpid()))
-    set_parent_death_signal(signal.SIGKILL)
+            shim.forget()
+        own.adopt(Surroundings.of(os.getpid()))
 
 
 def _rehearse_life(shim: _Shim, plan: Plan) -> None:
     """A shim has served a client that asks it who it is, and to end. What only a shim should have is as it was before."""
     name = get_name()
-    with client(plan.path):
-        listener = socket.socket(fileno=shim.listener)
-        shim.listener = -1
-        run(listener, plan.path, plan.namespace, debug=False)
-    set_name(name)
-    set_child_subreaper(enabled=False)
-    faulthandler.unregister(signal.SIGUSR1)
-    root = logging.getLogger()
-    root.handlers.clear()
-    root.setLevel(logging.WARNING)
+    try:
+        with client(plan.path):
+            listener = socket.socket(fileno=shim.listener)
+            shim.listener = -1
+            run(listener, plan.path, plan.namespace, debug=False)
+    finally:
+        set_name(name)
+        set_child_subreaper(enabled=False)
+        faulthandler.unregister(signal.SIGUSR1)
+        root = logging.getLogger()
+        root.handlers.clear()
+        root.setLevel(logging.WARNING)
 
 
 def _answer(request: Request, shim: _Shim) -> int:

@@ -27,7 +27,10 @@ _WORDS = "launcher -namespace rehearsal -address / -publish-binary / -id rehears
 
 
 def _environment() -> list[bytes]:
-    return [name + b"=" + value for name, value in os.environb.items()]
+    # Settings of whoever started the template may be gone by now.
+    return [
+        name + b"=" + value for name, value in os.environb.items() if not name.startswith(b"OCISHIM_CONFIG")
+    ]
 
 
 @contextmanager

@@ -251,3 +251,16 @@ def limited(
     done = program.run(["sh", "-c", caller, "sh", *program.command("start", "c1")], folder, **env)
     works_or_says_why(program, Answer([], done.returncode, done.stdout.decode()))
     leaks.kill(list(leaks.processes(program.root) - before))
+
+
+def test_a_rehearsal_that_fails(installation):
+    """The fork that it happens to serves all the same, and ends with its template."""
+    module = installation.folder / "lib" / "shim" / "bootstrap" / "rehearsal.py"
+    module.write_text(
+        module.read_text().replace("machine = Connection(Role.CLIENT)", "raise OSError(28, 'full')")
+    )
+    pid = installation.ready()
+    assert installation.run("-v", OCISHIM_TEMPLATE="only").returncode == 0
+    installation.ready()
+    os.kill(pid, signal.SIGKILL)
+    bed.until(lambda: not installation.running(), "its fork lives on")
