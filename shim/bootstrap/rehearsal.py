@@ -27,10 +27,11 @@ _WORDS = "launcher -namespace rehearsal -address / -publish-binary / -id rehears
 
 
 def _environment() -> list[bytes]:
-    # Settings of whoever started the template may be gone by now.
-    return [
-        name + b"=" + value for name, value in os.environb.items() if not name.startswith(b"OCISHIM_CONFIG")
-    ]
+    """The template's; the configuration of whoever started it may be gone by now."""
+    variables = dict(os.environb)
+    if not os.path.exists(variables.get(b"OCISHIM_CONFIG", b"/")):
+        del variables[b"OCISHIM_CONFIG"]
+    return [name + b"=" + value for name, value in variables.items()]
 
 
 @contextmanager
