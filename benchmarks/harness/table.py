@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.measures import MEASURES
-from harness.peers import OURS
+from harness.peers import BARE, OURS
 from harness.results import factor, show
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def _bold(text: str, bold: bool) -> str:  # noqa: FBT001 - a word would say no m
 
 
 def _peers(results: Results) -> list[str]:
-    """Ours first; the less there is in a column the later it comes, and one for a single value is not made."""
+    """Ours first; the less there is in a column the later it comes. The runtime alone has none, for a single value."""
     found = [peer for measure in results.measures.values() for peer in measure.values]
-    often = [peer for peer in dict.fromkeys(found) if peer == OURS or found.count(peer) > 1]
+    often = [peer for peer in dict.fromkeys(found) if peer != BARE]
     return sorted(often, key=lambda peer: (peer != OURS, -found.count(peer)))
 
 
