@@ -50,9 +50,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "wait": "Wait for containers to end.",
     },
     "Hotplug": {
-        "nic": "Add, remove and list interfaces of a running container.",
-        "route": "List and replace routes of a running container.",
-        "device": "Add, remove and list directories, files and devices of a running container.",
+        "nic": "Network interfaces of a running container.",
+        "route": "Routes of a running container.",
+        "device": "Files and devices of the host for a running container.",
     },
     "Host": {
         "spec": "Write a config.json to begin with.",

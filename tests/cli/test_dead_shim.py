@@ -9,14 +9,14 @@ import signal
 import pytest
 
 from shim.cli import task_client
+from shim.cli.shim_process import ShimProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
 
 def _kill_shim(ocishim, container_id):
     pid = json.loads(ocishim("state", "--json", container_id).out)["shim_pid"]
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)  # the command line runs in this process: its shims are children of ours
+    ShimProcess.of(pid).kill()
 
 
 def test_one_that_may_still_run(ocishim, bundle):
