@@ -28,6 +28,8 @@ _UNCHANGEABLE = (
 )  # fmt: skip
 # RLIM_NLIMITS of asm-generic/resource.h, which no kernel has changed in twenty years.
 _LIMITS = range(16)
+# Without those that libc keeps for itself: nobody may set them, and children of glibc's posix_spawn(3) ignore them.
+_SIGNALS = sorted(signal.valid_signals())
 _CREDENTIALS = (
     b"Uid", b"Gid", b"Groups", b"NoNewPrivs", b"Seccomp", b"Seccomp_filters",
     b"CapInh", b"CapPrm", b"CapEff", b"CapBnd", b"CapAmb",
@@ -156,7 +158,7 @@ def _enter(directory: str) -> None:
 
 
 def _numbers(bits: int) -> list[int]:
-    return [number for number in range(1, signal.NSIG) if bits >> (number - 1) & 1]
+    return [number for number in _SIGNALS if bits >> (number - 1) & 1]
 
 
 def _fields(status: bytes) -> dict[bytes, bytes]:

@@ -140,6 +140,14 @@ def test_whom_a_template_does_not_serve_the_interpreter_does(program, caller):
     assert asked(program).returncode == 0
 
 
+def test_a_caller_whose_libc_ignores_signals_of_its_own_is_served(program):
+    # As children of glibc's posix_spawn(3) do, such as those of make and systemd: 32 and 33, which nobody may set.
+    spawn = "import os, sys; pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ); "
+    spawn += "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    done = asked(program, sys.executable, "-c", spawn)
+    assert done.returncode == 0, done.stdout
+
+
 def test_another_root_directory(program, tmp_path):
     """chroot(2) into the same tree, seen at another place."""
     done = asked(
