@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -80,11 +81,19 @@ def _unmount(folder: str) -> None:
 
 
 def _remove_groups(group: str) -> None:
-    for parent in CGROUPS.glob(f"*/{group}"), CGROUPS.glob(group):
-        for top in parent:
-            for path, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline and not all(
+        map(_removed, [*CGROUPS.glob(f"*/{group}"), *CGROUPS.glob(group)])
+    ):
+        # A fork of a template waits where the last caller was, and leaves when it sees that it is alone there.
+        time.sleep(0.05)
+
+
+def _removed(top: Path) -> bool:
+    for path, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+    return not top.exists()
 
 
 if __name__ == "__main__":
