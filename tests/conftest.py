@@ -147,3 +147,11 @@ def bundle(tmp_path: Path) -> Iterator[MakeBundle]:
 
     yield make
     unmount_below(tmp_path)
+
+
+@pytest.fixture
+def open_rootfs() -> Iterator[Path]:
+    """The sample root file system where everybody may go: the root of a container with users of its own is nobody here."""
+    with tempfile.TemporaryDirectory(prefix="ocishim-", dir="/run") as folder:
+        os.chmod(folder, 0o755)
+        yield shutil.copytree(bed.rootfs(), Path(folder, "rootfs"), symlinks=True)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from shim.bootstrap.listener import listen
 from shim.errors import AlreadyExists
 from shim.linux.fd import OwnedFd, pipe
+from shim.linux.signals import reset_reserved
 
 if TYPE_CHECKING:
     import socket
@@ -63,6 +64,7 @@ def _forget_starter() -> None:
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    reset_reserved()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

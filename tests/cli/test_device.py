@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 
 import pytest
 from support import bed
@@ -48,20 +46,12 @@ def _pid(ocishim):
     return json.loads(ocishim("state", "--json", "c1").out)["pid"]
 
 
-@pytest.fixture
-def open_rootfs():
-    """The sample root file system where everybody may go: the root of a container with users of its own is nobody here."""
-    with tempfile.TemporaryDirectory(prefix="ocishim-", dir="/run") as folder:
-        os.chmod(folder, 0o755)
-        yield shutil.copytree(bed.rootfs(), f"{folder}/rootfs", symlinks=True)
-
-
 def test_a_container_with_users_of_its_own(ocishim, bundle, open_rootfs):
     ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     config = json.loads((bed.CHECKOUT / "bundles" / "readonly" / "config.json").read_text())
     namespaces = [*config["linux"]["namespaces"], {"type": "user"}]
     linux = {"namespaces": namespaces, "uidMappings": ids, "gidMappings": ids}
-    made = bundle(SLEEP, linux=linux, root={"path": open_rootfs})
+    made = bundle(SLEEP, linux=linux, root={"path": str(open_rootfs)})
     assert ocishim("run", "-d", made, "c1").code == 0
     assert ocishim("device", "add", "c1", "/dev/full", "/dev/no-space") == (0, "", "")
     assert "No space left" in ocishim("exec", "c1", "sh", "-c", "echo x > /dev/no-space").err

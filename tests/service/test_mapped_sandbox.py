@@ -66,7 +66,7 @@ def namespace(pid: int | str, name: str) -> str:
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
 def test_containers_share_namespaces_and_ids(
-    box: Sandboxed, state_root: Path, mapped_network: str, runtime: str
+    box: Sandboxed, state_root: Path, mapped_network: str, open_rootfs: Path, runtime: str
 ) -> None:
     bed.need_runtime(runtime)
     # As containerd has them: the folder of all can be passed through, the sandbox's own is root's.
@@ -76,9 +76,10 @@ def test_containers_share_namespaces_and_ids(
     shared = ({"type": "pid", "path": f"/proc/{pid}/ns/pid"},)
     outputs = [box.streams(stderr=True), box.streams(stderr=True)]
     script = "id -u; hostname; head -n 1 /etc/resolv.conf; stat -c %u /etc/hostname; echo shared > /dev/shm/x; sleep 1000"
-    first = member(box, pid, script, runtime, own=shared, streams=outputs[0])
+    first = member(box, pid, script, runtime, own=shared, rootfs=open_rootfs, streams=outputs[0])
     outputs[0].read_until(b"0\npodname\nnameserver 192.0.2.53\n0\n")
-    second = member(box, pid, "cat /dev/shm/x; ps; exit 4", runtime, own=shared, streams=outputs[1])
+    script = "cat /dev/shm/x; ps; exit 4"
+    second = member(box, pid, script, runtime, own=shared, rootfs=open_rootfs, streams=outputs[1])
     assert second.wait() == 4
     second.delete()
     seen = outputs[1].read()

@@ -57,6 +57,7 @@ class Sandboxed(Shim):
         linux: dict[str, Any] | None = None,
         *,
         started: bool = True,
+        rootfs: Path | None = None,
         **how: Any,
     ) -> Container:
         """A container in the namespaces of ``pid`` and in these of its ``own``, as CRI makes its config.json."""
@@ -69,6 +70,8 @@ class Sandboxed(Shim):
             "hostname": None,
             "linux": {"namespaces": [{"type": "mount"}, *own, *shared], **(linux or {})},
         }
+        if rootfs is not None:
+            changes["root"] = {"path": str(rootfs)}
         return (self.running if started else self.container)(args, changes=changes, **how)
 
 

@@ -138,8 +138,12 @@ class ShimProcess:
                 state_root=str(root), namespace=NAMESPACE, id=name, bundle=str(self.bundle), debug=True
             )
         self.address, self.pid = started.address, started.pid
-        self._pidfd = os.pidfd_open(self.pid)
         self.status: int | None = None
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            # A fork of the template that could not begin: nobody has seen how it ended.
+            self.status = -1
 
     def connect(self) -> Connection:
         return Connection(self.address)
