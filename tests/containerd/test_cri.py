@@ -83,11 +83,16 @@ def test_a_client_talks_to_a_command(kubernetes: KubernetesContainerd, handler: 
         assert streams.received[STDERR] == b"two\n"
     with pod.converse(container, "sh", tty=True) as streams:
         streams.resize(33, 77)
-        streams.send(b"stty size; exit 0\n")
-        streams.until(b"33 77")
+        streams.send(sized(b"33 77") + b"exit 0\n")
+        streams.until(b"is 33 77")
         assert streams.exit_code() == 0
     pod.stop()
     pod.remove()
+
+
+def sized(size: bytes) -> bytes:
+    """A line for a shell, which says so once the terminal has that size: containerd tells it beside what is typed, not before."""
+    return b"until [ \"$(stty size)\" = '%b' ]; do sleep 0.02; done; echo is $(stty size)\n" % size
 
 
 @pytest.mark.parametrize("handler", ["runc", *GVISOR, *SANDBOXES, *KERNELS])
@@ -104,8 +109,8 @@ def test_a_client_is_attached(kubernetes: KubernetesContainerd, handler: str) ->
     for size in (b"33 77", b"44 88"):
         with pod.attach(shell, tty=True) as streams:
             streams.resize(*map(int, size.split()))
-            streams.send(b"stty size\n")
-            streams.until(size)
+            streams.send(sized(size))
+            streams.until(b"is " + size)
     with pod.attach(shell, tty=True) as streams:
         streams.send(b"exit 7\n")
         streams.ended()
