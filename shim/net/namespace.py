@@ -116,7 +116,7 @@ class NetworkNamespace:
 
     async def _add(self, config: InterfaceConfig) -> Interface:
         async with AsyncExitStack() as undo:
-            if await self._find(self._inside, config.name) is not None:
+            if await self._inside.find(config.name) is not None:
                 raise AlreadyExists(f"interface {config.name} exists in the namespace already")
             await self._make(config, undo)
             index = (await self._existing(self._inside, config.name)).index
@@ -269,11 +269,8 @@ class NetworkNamespace:
     async def _delete(self, name: str) -> None:
         await self._inside.delete_link((await self._existing(self._inside, name)).index)
 
-    async def _find(self, rtnl: Rtnl, name: str) -> Link | None:
-        return next((link for link in await rtnl.links() if link.name == name), None)
-
     async def _existing(self, rtnl: Rtnl, name: str) -> Link:
-        link = await self._find(rtnl, name)
+        link = await rtnl.find(name)
         if link is None:
             raise NotFound(
                 f"there is no interface {name} {'in the namespace' if rtnl is self._inside else 'outside'}"

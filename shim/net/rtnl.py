@@ -10,6 +10,7 @@ Source: rtnetlink(7), netlink(7), network_namespaces(7).
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from contextlib import contextmanager
@@ -97,6 +98,17 @@ class Rtnl:
         with _os_errors():
             return [Link(message) async for message in await self._route.link("dump")]
 
+    async def find(self, name: str) -> Link | None:
+        """The link of that name; one question, where a list would be parsed whole."""
+        try:
+            with _os_errors():
+                for message in await self._route.link("get", ifname=name):
+                    return Link(message)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+        return None
+
     async def add_link(self, **attributes: Any) -> None:
         """A link as ip-link(8) makes it, in this namespace unless ``net_ns_fd`` says which."""
         with _os_errors():
@@ -180,10 +192,9 @@ class Rtnl:
         if route.source is not None:
             attributes["prefsrc"] = str(route.source)
         if route.device:
-            indexes = [link.index for link in await self.links() if link.name == route.device]
-            if not indexes:
-                raise FileNotFoundError(2, f"there is no interface {route.device}")
-            attributes["oif"] = indexes[0]
+            if (link := await self.find(route.device)) is None:
+                raise FileNotFoundError(errno.ENOENT, f"there is no interface {route.device}")
+            attributes["oif"] = link.index
         with _os_errors():
             await self._route.route(command, **attributes)
 
