@@ -25,7 +25,7 @@ class Installation:
         self.place = folder / "t"
         self.folder.mkdir()
         templates.install(self.folder)
-        self.env = {"OCISHIM_TEMPLATE_DIR": str(self.place)}
+        self.env = {"OCISHIM_TEMPLATE_DIR": str(self.place), "OCISHIM_TEMPLATE": ""}
 
     def ready(self) -> int:
         """A template serves, and has a fork that waits; its pid."""

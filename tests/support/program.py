@@ -31,7 +31,8 @@ class Program:
         self.address = f"{root}/containerd.sock"
         self.config = root / "config.toml"
         self.config.write_text(f'state_root = "{root}/o"\nidle_timeout = 3600.0\n')
-        self.env = {**os.environ, "OCISHIM_CONFIG": str(self.config), "PYTHONPATH": str(bed.CHECKOUT)}
+        own = {"OCISHIM_CONFIG": str(self.config), "PYTHONPATH": str(bed.CHECKOUT), "OCISHIM_TEMPLATE": ""}
+        self.env = {**os.environ, **own}
         self.addresses: set[str] = set()
         if template:
             self.program = [str(templates.installed() / templates.LAUNCHER)]
