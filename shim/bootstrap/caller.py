@@ -19,7 +19,10 @@ from shim.cgroup.hierarchy import detect, parse_membership
 from shim.errors import FailedPrecondition
 from shim.linux.fd import OwnedFd
 
-__all__ = ["Surroundings", "is_alone", "join_cgroups", "leave_cgroups"]
+__all__ = ["WAITING", "Surroundings", "is_alone", "join_cgroups", "leave_cgroups"]
+
+WAITING = "ocishim-fork"
+"""The name of a process that waits for a caller (at most 15 bytes)."""
 
 # Files of /proc/<pid>: all namespaces, and the root directory.
 _UNCHANGEABLE = (
@@ -143,11 +146,23 @@ def join_cgroups(wanted: bytes) -> set[str]:
 
 
 def is_alone(directories: set[str]) -> bool:
-    """Whether one of these groups has no process but this one, which keeps it from being removed."""
+    """Whether one of these groups has no process but this one and others named ``WAITING``, which keep it from being removed.
+
+    The forks of two templates would otherwise stay for each other's sake.
+    """
+    me = b"%d" % os.getpid()
     try:
         return any(
-            _read(f"{directory}/cgroup.procs").split() == [b"%d" % os.getpid()] for directory in directories
+            all(pid == me or _waits(pid) for pid in _read(f"{directory}/cgroup.procs").split())
+            for directory in directories
         )
+    except OSError:
+        return True
+
+
+def _waits(pid: bytes) -> bool:
+    try:
+        return _read(f"/proc/{pid.decode()}/comm") == f"{WAITING}\n".encode()
     except OSError:
         return True
 

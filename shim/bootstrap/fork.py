@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from shim.bootstrap import containerd
 from shim.bootstrap.__main__ import run
-from shim.bootstrap.caller import Surroundings, is_alone, join_cgroups, leave_cgroups
+from shim.bootstrap.caller import WAITING, Surroundings, is_alone, join_cgroups, leave_cgroups
 from shim.bootstrap.preload import after_fork
 from shim.bootstrap.rehearsal import client, rehearsal
 from shim.bootstrap.request import receive, take_over
@@ -111,6 +111,7 @@ def wait_and_serve(
     it writes those of the caller, or an empty line when there was none.
     """
     set_parent_death_signal(signal.SIGKILL)
+    set_name(WAITING)
     after_fork()
     joined: set[str] = set()
     with suppress(OSError, ShimError):
