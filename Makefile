@@ -20,7 +20,8 @@ else ifeq ($(shell command -v $(PYTHON)),)
 PACKAGES += $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv $(notdir $(PYTHON))-dev
 endif
 # To test: the other runtimes, what the tests call, and what builds the newer root.
-TEST_PACKAGES := $(PACKAGES) crun runsc e2fsprogs iproute2 procps tmux mmdebstrap debian-archive-keyring containernetworking-plugins
+TEST_PACKAGES := $(PACKAGES) crun runsc e2fsprogs iproute2 procps tmux mmdebstrap debian-archive-keyring containernetworking-plugins \
+    umoci skopeo golang-go golang-github-hashicorp-go-plugin-dev
 # Docker's own packages bring a containerd, too, which Debian's would replace.
 ifeq ($(shell command -v containerd),)
 TEST_PACKAGES += containerd

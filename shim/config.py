@@ -18,9 +18,11 @@ from typing import Any
 
 from shim.errors import InvalidArgument, NotFound
 
-__all__ = ["Config", "default_state_root", "load", "overlay"]
+__all__ = ["Config", "default_data_root", "default_state_root", "load", "overlay", "section"]
 
 _GROUPS = ("container", "pod", "node")
+# Tables of the file that are not a shim's: who needs one asks for it.
+_SECTIONS = ("daemon", "networks")
 _DEFAULT_FILE = Path("/etc/ocishim/config.toml")
 
 
@@ -32,12 +34,22 @@ def default_state_root() -> str:
     return f"{base}/ocishim"
 
 
+def default_data_root() -> str:
+    """``/var/lib/ocishim`` for root, ``$XDG_DATA_HOME/ocishim`` for others."""
+    if os.geteuid() == 0:
+        return "/var/lib/ocishim"
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return f"{base}/ocishim"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything that can be set. Times are seconds, sizes bytes."""
 
     state_root: str = field(default_factory=default_state_root)
     """Where containers, sockets and the runtimes' own state are kept; mode 0700."""
+    data_root: str = field(default_factory=default_data_root)
+    """Where is kept what outlives a boot: catalog, tokens, images, checkpoints; mode 0700."""
     runtime: str = "runc"
     """``runc``, ``crun``, ``runsc``, another name on PATH, or an absolute path."""
     runtime_root: str = ""
@@ -148,6 +160,26 @@ def load(path: str | None = None) -> Config:
         NotFound: a file that was asked for does not exist.
         InvalidArgument: it cannot be read or is not valid.
     """
+    table, origin = _read(path)
+    return overlay_table(Config(), {k: v for k, v in table.items() if k not in _SECTIONS}, origin)
+
+
+def section(name: str, path: str | None = None) -> dict[str, Any]:
+    """The table ``name`` of the file that ``load`` reads; empty where there is none. Its keys are not checked.
+
+    Raises:
+        NotFound: a file that was asked for does not exist.
+        InvalidArgument: it cannot be read or is not valid.
+    """
+    table, origin = _read(path)
+    found = table.get(name, {})
+    if not isinstance(found, dict):
+        raise InvalidArgument(f"{origin}: {name} = {found!r} is no table; write [{name}]")
+    return found
+
+
+def _read(path: str | None) -> tuple[dict[str, Any], str]:
+    """The keys of the file, and its name."""
     asked = path or os.environ.get("OCISHIM_CONFIG")
     file = Path(asked) if asked else _DEFAULT_FILE
     try:
@@ -155,7 +187,7 @@ def load(path: str | None = None) -> Config:
     except FileNotFoundError:
         if asked:
             raise NotFound(f"configuration file {file} does not exist") from None
-        return Config()
+        return {}, str(file)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"configuration file {file} cannot be read: {error}") from error
-    return overlay(Config(), body, str(file))
+    return parse(body, str(file)), str(file)

@@ -27,10 +27,13 @@ LAYERS = [
     {"_native"},
     {"linux", "oci", "ttrpc", "proto"},
     {"process"},
-    {"runtime", "cgroup", "net", "device", "stdio", "transport", "store"},
+    {"runtime", "cgroup", "net", "device", "stdio", "transport", "store", "image"},
     {"task", "factory"},
     {"service", "sandbox"},
-    {"bootstrap", "catalog", "plugin", "grpc_api", "daemon"},
+    {"bootstrap"},
+    {"containers"},
+    {"catalog", "plugin", "grpc_api", "client"},
+    {"daemon"},
     {"cli"},
     {"__main__"},
 ]
@@ -38,6 +41,19 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # shim/__init__.py holds the version alone, which everything may ask for.
 EVERYWHERE = "__init__"
 
+# Who speaks to others in messages.
+PROTOCOLS = {
+    "proto",
+    "service",
+    "transport",
+    "bootstrap",
+    "sandbox",
+    "containers",
+    "grpc_api",
+    "client",
+    "plugin",
+    "cli",
+}
 # Names that only some may import; the rest of the code goes through what those offer.
 RESERVED = {
     "ctypes": {"linux"},
@@ -48,11 +64,16 @@ RESERVED = {
     "prctl": {"linux"},
     "shim._ffi": {"_native"},
     "pyroute2": {"net"},
-    "shim.proto": {"service", "transport", "bootstrap", "cli", "proto", "sandbox", "grpc_api"},
-    "google.protobuf": {"service", "transport", "bootstrap", "cli", "proto", "sandbox", "grpc_api"},
+    "shim.proto": PROTOCOLS,
+    "google.protobuf": PROTOCOLS,
     "click": {"cli"},
     "rich": {"cli"},
-    "grpc": {"grpc_api", "plugin", "daemon"},
+    "grpc": {"grpc_api", "client", "plugin", "daemon"},
+    "starlette": {"catalog", "daemon"},
+    "uvicorn": {"daemon"},
+    "prometheus_client": {"catalog", "daemon"},
+    "hcl2": {"catalog"},
+    "cryptography": {"plugin"},
     "plyvel": {"store"},
 }
 # Bytes in, events or values out: no system, no clock, no concurrency, and no files.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.config import Config, load, overlay
+from shim.config import Config, load, overlay, section
 from shim.errors import InvalidArgument, NotFound
 
 
@@ -59,3 +59,18 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidArgument, match="cannot be read"):
         load(str(file))
+
+
+def test_tables_of_others_are_no_matter_of_the_shim(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('runtime = "crun"\n[daemon]\nanything = 1\n')
+    assert load(str(file)).runtime == "crun"
+    assert section("daemon", str(file)) == {"anything": 1}
+    assert section("networks", str(file)) == {}
+
+
+def test_a_table_has_to_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('daemon = "on"\n')
+    with pytest.raises(InvalidArgument, match="daemon = 'on' is no table"):
+        section("daemon", str(file))
