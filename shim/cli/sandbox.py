@@ -134,12 +134,17 @@ def stop(settings: Settings, /, sandbox_id: str) -> None:
 
 
 @command.command("delete")
-@click.option("-f", "--force", is_flag=True, help="Stop it first.")
+@click.option("-f", "--force", is_flag=True, help="Stop it first, and remove it with a broken record, too.")
 @_ID
 @pass_settings
 def delete(settings: Settings, /, sandbox_id: str, *, force: bool) -> None:
     """Remove a sandbox that does not run, with its containers and its network."""
-    asyncio.run(_with(settings, sandbox_id, lambda sandbox: _delete(sandbox, force=force)))
+    if force:
+        from shim.sandbox import clear_sandbox  # noqa: PLC0415 - start-up time
+
+        asyncio.run(clear_sandbox(sandbox_id, **_where(settings)))
+    else:
+        asyncio.run(_with(settings, sandbox_id, lambda sandbox: sandbox.delete()))
 
 
 @command.command("monitor")
@@ -170,12 +175,6 @@ async def _with(settings: Settings, sandbox_id: str, function: Callable[[Sandbox
         return await function(sandbox)
 
 
-async def _delete(sandbox: Sandbox, *, force: bool) -> None:
-    if force and not (await sandbox.status()).note:
-        await sandbox.stop()
-    await sandbox.delete()
-
-
 async def _tell(sandbox: Sandbox, *, as_json: bool) -> None:
     async for failure in sandbox.monitor():
         if as_json:
@@ -185,7 +184,7 @@ async def _tell(sandbox: Sandbox, *, as_json: bool) -> None:
 
 
 async def _run(settings: Settings, config: SandboxConfig) -> int:
-    from shim.sandbox import create_sandbox  # noqa: PLC0415 - start-up time
+    from shim.sandbox import clear_sandbox, create_sandbox  # noqa: PLC0415 - start-up time
 
     if not config.containers:
         raise FailedPrecondition(
@@ -200,7 +199,8 @@ async def _run(settings: Settings, config: SandboxConfig) -> int:
         ends = await asyncio.gather(*(_follow(sandbox, container.id) for container in config.containers))
     finally:
         # Ctrl-C comes as a cancellation: what is cleared away now is not to be cancelled, too.
-        await asyncio.shield(asyncio.ensure_future(_delete(sandbox, force=True)))
+        await asyncio.shield(asyncio.ensure_future(clear_sandbox(config.id, **_where(settings))))
+        sandbox.release()
     return ends[0]
 
 

@@ -8,7 +8,7 @@
 
 from shim.net import Interface, InterfaceConfig, Route, parse_address, parse_route
 from shim.sandbox.config import ContainerConfig, SandboxConfig
-from shim.sandbox.creation import create_sandbox, fetch_sandbox, list_sandboxes
+from shim.sandbox.creation import clear_sandbox, create_sandbox, fetch_sandbox, list_sandboxes
 from shim.sandbox.devices import Device, DeviceConfig, Devices
 from shim.sandbox.sandbox import Sandbox
 from shim.sandbox.states import State
@@ -31,6 +31,7 @@ __all__ = [
     "SandboxConfig",
     "SandboxStatus",
     "State",
+    "clear_sandbox",
     "create_sandbox",
     "fetch_sandbox",
     "list_sandboxes",

@@ -13,6 +13,7 @@ from shim.config import load
 from shim.errors import DataLoss, NotFound, Unavailable
 from shim.net import NetworkNamespace, pin, unpin
 from shim.oci.identifiers import validate_id
+from shim.sandbox.config import SandboxConfig
 from shim.sandbox.record import Record, SandboxDirectory
 from shim.sandbox.remains import cgroup_of, clear_away
 from shim.sandbox.sandbox import Sandbox
@@ -20,10 +21,9 @@ from shim.sandbox.shim_client import ShimClient, start_shim
 from shim.sandbox.states import State
 
 if TYPE_CHECKING:
-    from shim.sandbox.config import SandboxConfig
     from shim.sandbox.status import SandboxStatus
 
-__all__ = ["create_sandbox", "fetch_sandbox", "list_sandboxes"]
+__all__ = ["clear_sandbox", "create_sandbox", "fetch_sandbox", "list_sandboxes"]
 
 
 async def create_sandbox(
@@ -88,6 +88,40 @@ async def fetch_sandbox(
     with suppress(Unavailable):
         client = await ShimClient.connect(sandbox_id, record.address)
     return Sandbox(directory, record.config, client)
+
+
+async def clear_sandbox(
+    sandbox_id: str, *, state_root: str | None = None, storage: str | None = None
+) -> None:
+    """Nothing is left of the sandbox, whether it runs or not, and with a record that is broken, too.
+
+    Of such a record nobody can read the parent of its cgroups: those are removed from the usual place only.
+
+    Raises:
+        NotFound: there is none.
+        ShimError: something stays; it can be tried again.
+    """
+    try:
+        sandbox = await fetch_sandbox(sandbox_id, state_root=state_root, storage=storage)
+    except DataLoss:
+        await _clear_without_record(_directory(sandbox_id, state_root, storage))
+        return
+    async with sandbox:
+        if not (await sandbox.status()).note:
+            await sandbox.stop()
+        await sandbox.delete()
+
+
+async def _clear_without_record(directory: SandboxDirectory) -> None:
+    client = None
+    # The shim's program wrote down the address, too, for containerd.
+    with suppress(FileNotFoundError, Unavailable):
+        client = await ShimClient.connect(directory.id, (directory.path / "address").read_text())
+    try:
+        await clear_away(directory, SandboxConfig(directory.id), client)
+    finally:
+        if client is not None:
+            client.close()
 
 
 async def list_sandboxes(*, state_root: str | None = None, storage: str | None = None) -> list[SandboxStatus]:
