@@ -19,7 +19,7 @@ from shim.sandbox import devices as module
 
 bind_module = sys.modules["shim.device.bind"]  # its name is hidden by that of its function
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
+pytestmark = [pytest.mark.root, pytest.mark.guest, pytest.mark.usefixtures("leaks")]
 
 # Rules are tested in tests/cgroup and, with real runtimes, in tests/cli.
 NO_CGROUPS = Hierarchy("none")
@@ -31,7 +31,7 @@ class Contained:
     def __init__(self, root: Path) -> None:
         self.root = root
         script = (
-            f"mount --bind {root} {root} && cd {root} && mkdir -p old && pivot_root . old && exec /bin/sh -c "
+            f"mount --bind {root} {root} && cd {root} && mkdir -p old && busybox pivot_root . old && exec /bin/sh -c "
             "'umount -l /old; echo ready; exec sleep inf'"
         )
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
