@@ -14,12 +14,24 @@ import typing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shim.errors import InvalidArgument, NotFound
 
-__all__ = ["Config", "default_data_root", "default_state_root", "load", "overlay", "section"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
+__all__ = [
+    "Config",
+    "default_data_root",
+    "default_state_root",
+    "load",
+    "overlay",
+    "overlay_fields",
+    "section",
+]
+
+_Value = TypeVar("_Value", bound="DataclassInstance")
 _GROUPS = ("container", "pod", "node")
 # Tables of the file that are not a shim's: who needs one asks for it.
 _SECTIONS = ("daemon", "networks")
@@ -108,9 +120,9 @@ def _accepts(annotation: object, value: object) -> bool:
 
 
 @cache
-def _fields() -> dict[str, Any]:
-    """The types of the fields, by name."""
-    return typing.get_type_hints(Config)
+def _fields(kind: type) -> dict[str, Any]:
+    """The types of the fields of a dataclass, by name."""
+    return typing.get_type_hints(kind)
 
 
 def overlay(config: Config, body: str, origin: str) -> Config:
@@ -140,17 +152,27 @@ def overlay_table(config: Config, table: dict[str, Any], origin: str) -> Config:
     Raises:
         InvalidArgument: a key is unknown or of the wrong type; names ``origin`` and the key.
     """
-    known = _fields()
-    for key, value in table.items():
-        if key not in known:
-            raise InvalidArgument(f"{origin}: unknown key {key!r}; known keys: {', '.join(sorted(known))}")
-        if not _accepts(known[key], value):
-            raise InvalidArgument(f"{origin}: {key} = {value!r} is not a valid {known[key].__name__}")
+    changed = overlay_fields(config, table, origin)
     if table.get("group", "pod") not in _GROUPS:
         raise InvalidArgument(f"{origin}: group = {table['group']!r} is none of {', '.join(_GROUPS)}")
     if "cgroup_parent" in table and ".." in table["cgroup_parent"].split("/"):
         raise InvalidArgument(f"{origin}: cgroup_parent = {table['cgroup_parent']!r} must not contain '..'")
-    return replace(config, **table)
+    return changed
+
+
+def overlay_fields(value: _Value, table: dict[str, Any], origin: str) -> _Value:
+    """``value``, an instance of any dataclass, with the keys of ``table``.
+
+    Raises:
+        InvalidArgument: a key is unknown or of the wrong type; names ``origin`` and the key.
+    """
+    known = _fields(type(value))
+    for key, given in table.items():
+        if key not in known:
+            raise InvalidArgument(f"{origin}: unknown key {key!r}; known keys: {', '.join(sorted(known))}")
+        if not _accepts(known[key], given):
+            raise InvalidArgument(f"{origin}: {key} = {given!r} is not a valid {known[key].__name__}")
+    return replace(value, **table)
 
 
 def load(path: str | None = None) -> Config:

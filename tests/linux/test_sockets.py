@@ -1,6 +1,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from shim.linux.sockets import (
     PeerCredentials,
     killed_by_hangup,
     peer_credentials,
+    peer_groups,
     receive_fd,
     receive_fds,
 )
@@ -28,6 +31,23 @@ def open_fds():
 
 def test_peer_of_a_socketpair_is_this_process(pair):
     assert peer_credentials(pair[0]) == PeerCredentials(os.getpid(), os.getuid(), os.getgid())
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("groups", "seen"), [([], set()), ([4711, 4712], {4711, 4712}), (range(1, 301), set())]
+)
+def test_groups_of_a_peer(tmp_path, groups, seen):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        connect = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        subprocess.run(
+            [sys.executable, "-SIc", connect, tmp_path / "s"], extra_groups=list(groups), check=True
+        )
+        accepted, _ = listener.accept()
+        with accepted:
+            assert peer_groups(accepted) == seen
 
 
 def test_one_descriptor_and_its_message(pair):
