@@ -28,7 +28,7 @@ def reset_reserved() -> None:
     """They do what they do by default. Not for a process that has threads, whom they end.
 
     Raises:
-        OSError: never, on a kernel of ours.
+        OSError: the kernel does not know rt_sigaction(2) by this number.
     """
     for number in range(1, signal.NSIG):
         reserved = number not in signal.valid_signals() and number < signal.SIGRTMAX

@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from shim.cli import nic
+from shim.net.interface import KINDS
+
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
 SLEEP = ["sleep", "inf"]
@@ -15,6 +18,11 @@ SLEEP = ["sleep", "inf"]
 
 def _interfaces(ocishim, container_id="c1"):
     return {each["name"]: each for each in json.loads(ocishim("nic", "list", "--json", container_id).out)}
+
+
+def test_every_kind_can_be_asked_for():
+    """The verb has its own list, for which --help need not load pyroute2."""
+    assert sorted(nic._KINDS) == sorted(KINDS)
 
 
 @pytest.mark.parametrize("runtime", ["runc", "crun"])
