@@ -1,9 +1,10 @@
 """A plugin as a plain process of this host, as go-plugin itself starts one.
 
 The plugin has our environment and working directory, and /dev/null as its stdin. It is not killed when we are: another
-process may attach to it.
+process may attach to it. Its exit is read by its pidfd and not by asyncio's child watcher, whose ``wait`` also waits, up
+to Python 3.12, until nobody holds the plugin's output any more.
 
-Man pages: kill(2), pidfd_open(2).
+Man pages: pidfd_open(2), waitpid(2).
 """
 
 from __future__ import annotations
@@ -11,15 +12,23 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from contextlib import suppress
+import signal
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from shim.errors import FailedPrecondition, from_os_error
+from shim import _native
+from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
+from shim.linux.fd import OwnedFd, pipe
+from shim.process import Child, Exit, encoded
+from shim.process.reaper import which
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["LocalRunner"]
+
+# Of a child that somebody else in this process has reaped.
+_UNKNOWN_STATUS = 255 << 8
 
 
 class LocalRunner:
@@ -29,7 +38,9 @@ class LocalRunner:
         """``env`` comes on top of our own environment, or alone without ``inherit_env``."""
         self._argv = list(argv)
         self._env = {**(os.environ if inherit_env else {}), **env}
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
+        self._pipes: list[asyncio.BaseTransport] = []
+        self._readers: list[asyncio.StreamReader] = []
 
     @property
     def name(self) -> str:
@@ -39,61 +50,62 @@ class LocalRunner:
     @property
     def id(self) -> str:
         """The pid; empty before the start."""
-        return "" if self._process is None else str(self._process.pid)
+        return "" if self._child is None else str(self._child.pid)
 
     @property
     def stdout(self) -> asyncio.StreamReader:
         """Its descriptor 1."""
-        stream = self._started().stdout
-        assert stream is not None  # noqa: S101 - it was started with a pipe
-        return stream
+        self._started()
+        return self._readers[0]
 
     @property
     def stderr(self) -> asyncio.StreamReader:
         """Its descriptor 2."""
-        stream = self._started().stderr
-        assert stream is not None  # noqa: S101 - it was started with a pipe
-        return stream
+        self._started()
+        return self._readers[1]
 
     async def start(self) -> None:
         """The program runs.
 
         Raises:
+            NotFound: there is no such program.
             ShimError: it cannot be started.
         """
-        pipe = asyncio.subprocess.PIPE
-        null = asyncio.subprocess.DEVNULL
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv, env=self._env, stdin=null, stdout=pipe, stderr=pipe
-            )
-        except OSError as error:
-            raise from_os_error(error, f"plugin {self.name} cannot be started") from error
+            with ExitStack() as ours:
+                null = ours.enter_context(_null())
+                out, out_end = map(ours.enter_context, pipe())
+                err, err_end = map(ours.enter_context, pipe())
+                await self._connect(out, err)
+                self._child = self._spawn([null.fileno(), out_end.fileno(), err_end.fileno()])
+        except (OSError, ValueError) as error:
+            self._close_pipes()
+            what = f"plugin {self.name} cannot be started"
+            if isinstance(error, OSError):
+                raise from_os_error(error, what) from error
+            raise InvalidArgument(f"{what}: {error}") from error
 
     async def wait(self) -> int:
         """The exit status, 128 + n for signal n."""
-        status = await self._started().wait()
-        return 128 - status if status < 0 else status
+        return (await self._started().wait()).status
 
     async def kill(self) -> None:
-        """SIGKILL, and it is reaped."""
-        if self._process is None:
+        """SIGKILL; it is reaped, and its output closed, whoever else may hold that."""
+        if self._child is None:
             return
         with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
+            self._child.send_signal(signal.SIGKILL)
+        await self._child.wait()
+        self._close_pipes()
 
     def diagnose(self) -> str:
         """The command, and how it ended."""
-        status = None if self._process is None else self._process.returncode
-        how = (
-            "is running"
-            if status is None
-            else f"ended by signal {-status}"
-            if status < 0
-            else f"exited {status}"
-        )
-        return f"command {shlex.join(self._argv)} {how}"
+        ended = None if self._child is None else self._child.exit
+        if ended is None:
+            how = "is running" if self._child is not None else "was not started"
+        else:
+            how = f"exited {ended.status}" if ended.signal is None else f"was ended by signal {ended.signal}"
+        return f"the command {shlex.join(self._argv)} {how}"
 
     def plugin_to_host(self, network: str, address: str) -> tuple[str, str]:
         """The same: both see the same files and ports."""
@@ -103,7 +115,42 @@ class LocalRunner:
         """The same."""
         return network, address
 
-    def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None:
+    def _started(self) -> Child:
+        if self._child is None:
             raise FailedPrecondition(f"plugin {self.name} has not been started")
-        return self._process
+        return self._child
+
+    async def _connect(self, *ends: OwnedFd) -> None:
+        loop = asyncio.get_running_loop()
+        for end in ends:
+            reader = asyncio.StreamReader(loop=loop)
+            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+            file = os.fdopen(end.detach(), "rb", buffering=0)
+            transport, _ = await loop.connect_read_pipe(lambda protocol=protocol: protocol, file)  # type: ignore[misc]
+            self._pipes.append(transport)
+            self._readers.append(reader)
+
+    def _spawn(self, fds: list[int]) -> Child:
+        argv = [os.fsencode(which(self._argv[0])), *map(os.fsencode, self._argv[1:])]
+        pid, number = _native.spawn(argv, encoded(self._env), fds)
+        pidfd = OwnedFd(number)
+        child = Child(pid, pidfd)
+        asyncio.get_running_loop().add_reader(number, _reap, child, number)
+        return child
+
+    def _close_pipes(self) -> None:
+        for transport in self._pipes:
+            transport.close()
+
+
+def _reap(child: Child, pidfd: int) -> None:
+    asyncio.get_running_loop().remove_reader(pidfd)
+    try:
+        _, status = os.waitpid(child.pid, 0)
+    except ChildProcessError:
+        status = _UNKNOWN_STATUS
+    child.ended(Exit.from_wait_status(status))
+
+
+def _null() -> OwnedFd:
+    return OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))

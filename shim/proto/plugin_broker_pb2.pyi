@@ -1,0 +1,28 @@
+# mypy: disable-error-code="type-arg"
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ConnInfo(_message.Message):
+    __slots__ = ("service_id", "network", "address", "knock")
+    class Knock(_message.Message):
+        __slots__ = ("knock", "ack", "error")
+        KNOCK_FIELD_NUMBER: _ClassVar[int]
+        ACK_FIELD_NUMBER: _ClassVar[int]
+        ERROR_FIELD_NUMBER: _ClassVar[int]
+        knock: bool
+        ack: bool
+        error: str
+        def __init__(self, knock: _Optional[bool] = ..., ack: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    KNOCK_FIELD_NUMBER: _ClassVar[int]
+    service_id: int
+    network: str
+    address: str
+    knock: ConnInfo.Knock
+    def __init__(self, service_id: _Optional[int] = ..., network: _Optional[str] = ..., address: _Optional[str] = ..., knock: _Optional[_Union[ConnInfo.Knock, _Mapping]] = ...) -> None: ...
