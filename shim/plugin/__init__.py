@@ -1,6 +1,7 @@
 """HashiCorp's go-plugin: plugins as processes and as containers, spoken to over gRPC."""
 
+from shim.plugin.config import Config, EndpointSettings
 from shim.plugin.local_runner import LocalRunner
 from shim.plugin.runner import AttachedRunner, Runner, RunnerFactory
 
-__all__ = ["AttachedRunner", "LocalRunner", "Runner", "RunnerFactory"]
+__all__ = ["AttachedRunner", "Config", "EndpointSettings", "LocalRunner", "Runner", "RunnerFactory"]
