@@ -99,8 +99,18 @@ class Interpreter:
             os.kill(pid, signal.SIGKILL)
 
 
-def start_shim(*, state_root: str, namespace: str, id: str, bundle: str, debug: bool = False) -> Started:  # noqa: A002 - containerd's name for it
+def start_shim(
+    *,
+    state_root: str,
+    namespace: str,
+    id: str,  # noqa: A002 - containerd's name for it
+    bundle: str,
+    debug: bool = False,
+    events_address: str = "",
+) -> Started:
     """A shim process serves ``id``; it is a session of its own, and logs into ``<bundle>/shim.log``.
+
+    It tells its events to whoever serves ``events_address``, a path, as containerd does; empty: to nobody.
 
     Raises:
         AlreadyExists: one does already.
@@ -110,6 +120,8 @@ def start_shim(*, state_root: str, namespace: str, id: str, bundle: str, debug: 
     path = own_socket(state_root, namespace, id)
     # Nobody but the caller is to hear of this container, whatever started the caller.
     env = {key: value for key, value in os.environ.items() if key not in _OF_CONTAINERD}
+    if events_address:
+        env["TTRPC_ADDRESS"] = events_address
     with listen(path) as listener:
         plan = Plan(listener, path, namespace, id, bundle, env, debug)
         pid = _fork_shim(plan) or spawn_shim(plan)

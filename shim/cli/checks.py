@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 from shim.bootstrap.listener import own_socket
 from shim.cgroup.hierarchy import detect
-from shim.cli.task_client import NAMESPACE
 from shim.cli.trial import try_runtime
+from shim.containers.task_client import NAMESPACE
 from shim.errors import ShimError
 from shim.linux.mount_api import fsopen
 from shim.linux.paths import open_in_root

@@ -6,8 +6,10 @@ from functools import partial
 
 import click
 
-from shim.cli import options, removal
+from shim.cli import options
+from shim.cli.each import for_each
 from shim.cli.settings import Settings, pass_settings
+from shim.containers import removal
 
 __all__ = ["command"]
 
@@ -18,4 +20,4 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...], *, force: bool) -> None:
     """Remove containers that have ended, with everything that ocishim made for them."""
-    settings.containers.for_each(container_ids, partial(removal.remove, force=force))
+    for_each(settings.containers, container_ids, partial(removal.remove, force=force))

@@ -9,13 +9,13 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
-from shim.cli.snapshot import look
 from shim.cli.values import Value
+from shim.containers.snapshot import look
 from shim.errors import FailedPrecondition
 from shim.oci.identifiers import validate_id
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container
+    from shim.containers.containers import Container
     from shim.sandbox.devices import Device, Devices
 
 __all__ = ["command"]

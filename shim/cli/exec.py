@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shim.cli import bundle, exit_codes, options, output
-from shim.cli.fifos import Fifos
+from shim.cli import exit_codes, options, output
 from shim.cli.foreground import End
 from shim.cli.session import Session, connect_terminal, exec_directory
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
-from shim.cli.task_client import Streams, Task
 from shim.cli.values import ENV, Value
+from shim.containers import bundle
+from shim.containers.fifos import Fifos
+from shim.containers.task_client import Streams, Task
 from shim.errors import ShimError
 from shim.oci import process as oci_process
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container
+    from shim.containers.containers import Container
 
 __all__ = ["command"]
 

@@ -10,7 +10,7 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
-from shim.cli.task_client import NAMESPACE
+from shim.containers.task_client import NAMESPACE
 from shim.process import Reaper
 from shim.runtime import driver_for
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from shim.cli.signals import Signals
     from shim.cli.streams import Input, Output
-    from shim.cli.task_client import Pending, Task
     from shim.cli.terminal import Terminal
+    from shim.containers.task_client import Pending, Task
 
 __all__ = ["End", "Foreground", "Outcome"]
 

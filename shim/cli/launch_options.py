@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,9 @@ from shim.oci.resources import parse_cpus, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shim.config import Config
+    from shim.containers.launch import Request
 
 __all__ = ["LaunchOptions", "launch_options"]
 
@@ -65,6 +68,20 @@ class LaunchOptions:
             "cgroup_parent": self.cgroup_parent,
         }
         return {key: value for key, value in given.items() if value is not None}
+
+    def request(self, config: Config, *, foreground: bool, auto_remove: bool = False) -> Request:
+        """What the command line asks for, on top of ``config``."""
+        from shim.containers.launch import Request  # noqa: PLC0415 - start-up time
+
+        return Request(
+            bundle=self.bundle,
+            config=replace(config, **self.overrides(), auto_remove=auto_remove),
+            id=self.container_id or "",
+            terminal=self.terminal,
+            interactive=self.interactive,
+            log_file=self.log_file or "",
+            foreground=foreground,
+        )
 
 
 def launch_options(function: Callable[..., Any]) -> Callable[..., Any]:

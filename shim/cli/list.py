@@ -9,7 +9,7 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
-from shim.cli.snapshot import Snapshot, look
+from shim.containers.snapshot import Snapshot, look
 
 __all__ = ["command"]
 

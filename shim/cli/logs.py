@@ -14,7 +14,7 @@ from shim.cli.streams import Sink, copy_out
 from shim.errors import FailedPrecondition, Unavailable
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container
+    from shim.containers.containers import Container
 
 __all__ = ["command"]
 

@@ -6,15 +6,15 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, TypeVar
 
-from shim.cli.snapshot import look
+from shim.containers.snapshot import look
 from shim.errors import FailedPrecondition, NotFound
 from shim.linux.fd import OwnedFd
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from shim.cli.containers import Container
     from shim.cli.settings import Settings
+    from shim.containers.containers import Container
     from shim.net import NetworkNamespace
 
 __all__ = ["within"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,11 +80,6 @@ def print_pairs(pairs: Mapping[str, str]) -> None:
 def announce(container_id: str, pid: int, *, as_json: bool) -> None:
     """A container that goes on without us, on stdout: its id, or an object with its id and its init's pid."""
     click.echo(json.dumps({"id": container_id, "pid": pid}) if as_json else container_id)
-
-
-def timestamp(ns: int) -> str:
-    """Nanoseconds since 1970 as RFC 3339, UTC."""
-    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
 
 
 def say(text: str) -> None:

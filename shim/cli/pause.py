@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from shim.cli import options
+from shim.cli.each import for_each
 from shim.cli.settings import Settings, pass_settings
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container
+    from shim.containers.containers import Container
 
 __all__ = ["command"]
 
@@ -20,7 +21,7 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...]) -> None:
     """Freeze every process of containers."""
-    settings.containers.for_each(container_ids, _pause)
+    for_each(settings.containers, container_ids, _pause)
 
 
 def _pause(container: Container) -> None:

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shim.cli import exit_codes, options, output, removal
+from shim.cli import exit_codes, options, output
 from shim.cli.foreground import End
-from shim.cli.launch import Request, launched
 from shim.cli.launch_options import LaunchOptions, launch_options
 from shim.cli.session import Session, connect_terminal
 from shim.cli.settings import Settings, pass_settings
 from shim.cli.signals import Signals
+from shim.containers import removal
+from shim.containers.launch import launched
 from shim.errors import ShimError
 
 if TYPE_CHECKING:
-    from shim.cli.launch import Launched
+    from shim.containers.launch import Launched
 
 __all__ = ["command"]
 
@@ -49,8 +50,8 @@ def command(
     When whoever reads our output goes away, the container goes on as if detached; with --rm it is stopped.
     """
     with exit_codes.foreground(), Signals() as signals:
-        request = Request.of(launch, settings.config, foreground=not detach, auto_remove=remove and detach)
-        with launched(request, signals) as made:
+        request = launch.request(settings.config, foreground=not detach, auto_remove=remove and detach)
+        with launched(request, signals.interruptible) as made:
             if made.record.terminal and not detach:
                 connect_terminal(made.task)
             with signals.interruptible():

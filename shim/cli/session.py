@@ -16,22 +16,22 @@ import click
 
 from shim.cli import exit_codes, output
 from shim.cli.detach import DetachKeys
-from shim.cli.fifos import Fifos
 from shim.cli.foreground import End, Foreground, Outcome
 from shim.cli.log_file import LogOutput
 from shim.cli.streams import FifoOutput, Input, Sink
 from shim.cli.terminal import Terminal, raw
+from shim.containers.fifos import Fifos
 from shim.errors import FailedPrecondition, NotFound, ShimError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from shim.cli.containers import Container
-    from shim.cli.fifos import OpenFifos
     from shim.cli.signals import Signals
     from shim.cli.streams import Output
-    from shim.cli.task_client import Pending, Task
+    from shim.containers.containers import Container
+    from shim.containers.fifos import OpenFifos
+    from shim.containers.task_client import Pending, Task
 
 __all__ = ["Session", "attached", "connect_terminal", "exec_directory"]
 

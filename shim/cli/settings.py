@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Containers
     from shim.config import Config
+    from shim.containers.containers import Containers
 
 __all__ = ["Settings", "pass_settings"]
 
@@ -44,7 +44,7 @@ class Settings:
     @property
     def containers(self) -> Containers:
         """The containers below the state directory."""
-        from shim.cli.containers import Containers  # noqa: PLC0415 - see config
+        from shim.containers.containers import Containers  # noqa: PLC0415 - see config
 
         return Containers(self.config.state_root)
 

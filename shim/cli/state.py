@@ -9,10 +9,10 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
-from shim.cli.snapshot import Snapshot, look
+from shim.containers.snapshot import Snapshot, look
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container
+    from shim.containers.containers import Container
 
 __all__ = ["command"]
 

@@ -22,8 +22,8 @@ from shim.errors import NotFound, ShimError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from shim.cli.measurement import Measurement
-    from shim.cli.task_client import Task
+    from shim.containers.measurement import Measurement
+    from shim.containers.task_client import Task
 
 __all__ = ["command"]
 

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 
 import click
 
-from shim.cli import options, removal
+from shim.cli import options
 from shim.cli.settings import Settings, pass_settings
+from shim.containers import removal
 
 __all__ = ["command"]
 

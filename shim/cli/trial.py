@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shim.cli import removal
-from shim.cli.launch import Request, launched
 from shim.cli.signals import Signals
+from shim.containers import removal
+from shim.containers.launch import Request, launched
 from shim.errors import ShimError
 from shim.oci.spec import default_spec
 
@@ -70,7 +70,7 @@ def _bundle(folder: Path) -> Path:
 
 
 def _run(request: Request) -> str:
-    with Signals() as signals, launched(request, signals) as made:
+    with Signals() as signals, launched(request, signals.interruptible) as made:
         # When this block raises, or is interrupted, nothing of the container is left.
         with signals.interruptible():
             wait = made.task.begin_wait(timeout=_WAIT_S)

@@ -9,12 +9,13 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
-from shim.cli.task_client import Ended
+from shim.containers.snapshot import timestamp
+from shim.containers.task_client import Ended
 from shim.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container
-    from shim.cli.task_client import WaitAnswer
+    from shim.containers.containers import Container
+    from shim.containers.task_client import WaitAnswer
 
 __all__ = ["command"]
 
@@ -33,7 +34,7 @@ def command(settings: Settings, /, container_ids: tuple[str, ...], *, exec_id: s
         for container, wait in zip(chosen, waits, strict=True):
             ended = _result(container, exec_id, wait)
             if as_json:
-                at = output.timestamp(ended.exited_at_ns)
+                at = timestamp(ended.exited_at_ns)
                 output.print_json_line({"id": container.id, "exit_status": ended.status, "exited_at": at})
             else:
                 output.say(str(ended.status))

@@ -17,9 +17,9 @@ import pytest
 from support import bed
 from support.shims import CgroupParent
 
-from shim.cli import removal
 from shim.cli.app import run
-from shim.cli.containers import Containers
+from shim.containers import removal
+from shim.containers.containers import Containers
 from shim.errors import ShimError
 
 

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from shim.cli import task_client
-from shim.cli.shim_process import ShimProcess
+from shim.containers import task_client
+from shim.containers.shim_process import ShimProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 

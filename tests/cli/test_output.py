@@ -51,7 +51,3 @@ def test_a_container_that_goes_on_is_announced_by_its_id(capsys):
     plain, obj = capsys.readouterr().out.splitlines()
     assert plain == "c1"
     assert json.loads(obj) == {"id": "c1", "pid": 42}
-
-
-def test_timestamps_are_rfc_3339():
-    assert output.timestamp(1_700_000_000_500_000_000) == "2023-11-14T22:13:20.500000Z"

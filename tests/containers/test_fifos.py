@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from shim.cli.fifos import Fifos
+from shim.containers.fifos import Fifos
 from shim.errors import ShimError
 
 
@@ -76,7 +76,7 @@ def test_a_writer_that_comes_and_goes_is_an_end_and_before_there_is_none(fifos):
 
 def test_a_second_client_is_told_and_the_third_comes_after_the_first(fifos):
     # Record locks are the process's: only another process can tell.
-    script = "import sys; from pathlib import Path; from shim.cli.fifos import Fifos; "
+    script = "import sys; from pathlib import Path; from shim.containers.fifos import Fifos; "
     script += "Fifos(Path(sys.argv[1])).open(stdin=True)"
     other = [sys.executable, "-c", script, fifos.directory]
     opened = fifos.open(stdin=True)

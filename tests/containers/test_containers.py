@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from shim.cli.containers import Containers, Record
+from shim.containers.containers import Containers, Record
 from shim.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound, ShimError, Unavailable
 from shim.store import records
 
@@ -69,17 +69,6 @@ def test_ids_are_sorted_and_none_without_a_state_directory(tmp_path):
     assert containers.ids() == ["a", "b", "c"]
     assert [c.id for c in containers.choose(())] == ["a", "b", "c"]
     assert [c.id for c in containers.choose(("c", "a"))] == ["c", "a"]
-
-
-def test_one_that_fails_keeps_nobody_else_from_being_done(tmp_path, capsys):
-    containers = Containers(str(tmp_path))
-    containers.claim("a")
-    containers.claim("b")
-    done = []
-    with pytest.raises(NotFound, match="container y"):
-        containers.for_each(("a", "x", "b", "y"), lambda container: done.append(container.id))
-    assert done == ["a", "b"]
-    assert capsys.readouterr().err.startswith("ocishim: container x does not exist")
 
 
 def test_a_record_comes_back_as_it_was_saved(tmp_path):

@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shim.cli.shim_process import ShimProcess
-from shim.cli.task_client import Task
+from shim.containers.shim_process import ShimProcess
+from shim.containers.task_client import Task
 from shim.errors import DataLoss, DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unavailable
 from shim.transport.client import socket_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shim.cli.containers import Container, Record
-    from shim.cli.task_client import WaitAnswer
+    from shim.containers.containers import Container, Record
+    from shim.containers.task_client import WaitAnswer
 
 __all__ = ["remove", "remove_known", "stop"]
 

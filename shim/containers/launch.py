@@ -1,8 +1,10 @@
-"""From a bundle to a container that waits for ``start``: what ``run`` and ``create`` have in common.
+"""From a bundle to a container that waits for ``start``: what all who make containers have in common.
 
 Order: everything that can be wrong with the request is found out first, then the id is claimed, then the FIFOs, then
-the shim, then the container. ``launched`` takes all of it back, last made first, when the block that it guards raises;
-that is how a failed start, or ctrl-c before there is anything to signal, leaves nothing behind.
+the shim, then the container. ``prepared`` and ``launched`` take all of it back, last made first, when the block that they
+guard raises; that is how a failed start, or ctrl-c before there is anything to signal, leaves nothing behind.
+
+Whoever has an event loop enters ``prepared`` in a thread, and calls Create itself.
 """
 
 from __future__ import annotations
@@ -19,22 +21,21 @@ from urllib.parse import quote
 import tomli_w
 
 from shim.bootstrap.start import start_shim
-from shim.cli import bundle, removal
-from shim.cli.containers import Container, Containers, Record
-from shim.cli.fifos import Fifos, OpenFifos
-from shim.cli.shim_process import ShimProcess
-from shim.cli.task_client import NAMESPACE, Streams, Task
+from shim.containers import bundle, removal
+from shim.containers.containers import Container, Containers, Record
+from shim.containers.fifos import Fifos, OpenFifos
+from shim.containers.shim_process import ShimProcess
+from shim.containers.task_client import NAMESPACE, Streams, Task
 from shim.errors import AlreadyExists, FailedPrecondition, ShimError, Unavailable, from_os_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
-    from shim.cli.launch_options import LaunchOptions
-    from shim.cli.signals import Signals
-    from shim.cli.task_client import Pending
     from shim.config import Config
+    from shim.containers.task_client import Pending
 
-__all__ = ["Launched", "Request", "launched"]
+__all__ = ["Launched", "Prepared", "Request", "launched", "options_toml", "prepared", "shim_log"]
 
 _CREATE_ENDS_S = 5.0
 
@@ -46,30 +47,33 @@ class Request:
     bundle: Path
     """Absolute."""
     config: Config
-    id: str
+    id: str = ""
     """Empty: one is made up."""
-    terminal: bool
+    terminal: bool = False
     """Give it a terminal, also where config.json asks for none."""
-    interactive: bool
+    interactive: bool = False
     """Keep a stdin for it; a terminal always has one."""
-    log_file: str
+    log_file: str = ""
     """Where output goes; empty: to us in the foreground, else to a file in the container's directory."""
-    foreground: bool
+    foreground: bool = False
+    streams: Streams | None = None
+    """Where its streams go, where that is somebody else's business; the three above then say nothing."""
+    events_address: str = ""
+    """The ttrpc socket of whoever is to hear of it."""
 
-    @classmethod
-    def of(
-        cls, launch: LaunchOptions, config: Config, *, foreground: bool, auto_remove: bool = False
-    ) -> Request:
-        """What the command line asks for, on top of ``config``."""
-        return cls(
-            bundle=launch.bundle,
-            config=replace(config, **launch.overrides(), auto_remove=auto_remove),
-            id=launch.container_id or "",
-            terminal=launch.terminal,
-            interactive=launch.interactive,
-            log_file=launch.log_file or "",
-            foreground=foreground,
-        )
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A shim that serves, and has no container yet. ``prepared`` closes ``fifos``."""
+
+    container: Container
+    record: Record
+    shim: ShimProcess
+    streams: Streams
+    """For Create."""
+    fifos: OpenFifos | None
+    keep: Callable[[], object]
+    """From this call on all of it stays, whatever happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,13 @@ class Launched:
 
 
 @contextmanager
-def launched(request: Request, signals: Signals) -> Iterator[Launched]:
-    """A container of which nothing is left when the block raises, unless it has called ``keep``.
+def prepared(request: Request) -> Iterator[Prepared]:
+    """A shim with a bundle that is as ``request`` asks; when the block raises, nothing of it is left, unless ``keep`` was called.
+
+    Nor of the container, if the shim has one by then.
 
     Raises:
         ShimError: it cannot be made. Says what to do where that is known.
-        Interrupted: one of ``signals`` came while it was made.
     """
     with ExitStack() as close, ExitStack() as undo:
         spec = bundle.read(request.bundle)
@@ -104,21 +109,38 @@ def launched(request: Request, signals: Signals) -> Iterator[Launched]:
         record, shim = _start_shim(container, request, streams)
         undo.callback(_remove, container, record, shim)
         container.save(record)
-        with _shim_log(container):
+        yield Prepared(container, record, shim, streams.for_shim(), fifos, keep=undo.pop_all)
+        undo.pop_all()
+
+
+@contextmanager
+def launched(
+    request: Request, interruptible: Callable[[], AbstractContextManager[None]]
+) -> Iterator[Launched]:
+    """A container of which nothing is left when the block raises, unless it has called ``keep``.
+
+    The calls that may be cut short are made within ``interruptible``: an exception that it raises there ends them.
+
+    Raises:
+        ShimError: it cannot be made. Says what to do where that is known.
+    """
+    with prepared(request) as ready, ExitStack() as close, ExitStack() as undo:
+        container = ready.container
+        with shim_log(container):
             task = close.enter_context(container.connect())
             creation = task.begin_create(
                 str(container.directory),
-                streams.for_shim(),
-                _options(request.config),
-                terminal=streams.terminal,
+                ready.streams,
+                options_toml(request.config),
+                terminal=ready.record.terminal,
             )
-            undo.callback(_settle, task, creation, shim)
-            with signals.interruptible():
+            undo.callback(_settle, task, creation, ready.shim)
+            with interruptible():
                 pid = creation.result().pid
-        if fifos:
-            fifos.shim_is_connected()
-        yield Launched(container, record, task, pid, fifos, keep=undo.pop_all)
         undo.pop_all()
+        if ready.fifos:
+            ready.fifos.shim_is_connected()
+        yield Launched(container, ready.record, task, pid, ready.fifos, keep=ready.keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +152,12 @@ class _Streams:
     log_file: str
     """Empty: output goes into FIFOs."""
     fifos: Fifos | None
+    given: Streams | None = None
 
     @classmethod
     def make(cls, container: Container, request: Request, log_file: str, *, terminal: bool) -> _Streams:
+        if request.streams is not None:
+            return cls(terminal, bool(request.streams.stdin), "", None, request.streams)
         if not request.foreground and not log_file:
             log_file = str(container.directory / "output.log")
         interactive = request.interactive or terminal
@@ -154,6 +179,8 @@ class _Streams:
             fifos.close()
 
     def for_shim(self) -> Streams:
+        if self.given is not None:
+            return self.given
         stdin, stdout, stderr = (
             self.fifos.path(name) if self.fifos else "" for name in ("stdin", "stdout", "stderr")
         )
@@ -167,6 +194,7 @@ def _start_shim(container: Container, request: Request, streams: _Streams) -> tu
         id=container.id,
         bundle=str(container.directory),
         debug=request.config.debug,
+        events_address=request.events_address,
     )
     shim = ShimProcess.of(started.pid)
     record = Record(
@@ -206,15 +234,20 @@ def _claim(containers: Containers, request: Request) -> Container:
             return containers.claim(f"{word}-{os.urandom(3).hex()}")
 
 
-def _options(config: Config) -> str:
+def options_toml(config: Config) -> str:
+    """``config`` as the options of Create."""
     # All fields, not only the changed ones: the shim begins with /etc's, and a default must be able to win over those.
     # Our output FIFOs have their reader already, or never get one: nothing to wait for.
     return tomli_w.dumps(asdict(replace(config, fifo_timeout=0.0)))
 
 
 @contextmanager
-def _shim_log(container: Container) -> Iterator[None]:
-    """A shim that dies at once has said why in its log, which is about to be removed."""
+def shim_log(container: Container) -> Iterator[None]:
+    """A shim that dies at once has said why in its log, which is about to be removed.
+
+    Raises:
+        FailedPrecondition: in the place of Unavailable, with what it said.
+    """
     try:
         yield
     except Unavailable as error:

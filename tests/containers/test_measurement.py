@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from shim.cli import measurement
+from shim.containers import measurement
 from shim.errors import Unimplemented
 from shim.proto import cgroups_v1_pb2 as v1
 from shim.proto import cgroups_v2_pb2 as v2

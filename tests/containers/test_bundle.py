@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shim.cli import bundle
+from shim.containers import bundle
 from shim.errors import InvalidArgument, NotFound, ShimError
 from shim.oci.spec import default_spec
 

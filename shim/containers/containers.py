@@ -1,4 +1,4 @@
-"""The directories of the containers that the command line made, and the records in them.
+"""The directories of the containers that were made here, and the records in them.
 
     <state root>/containers/<id>/        0700, made here, given to the shim as bundle
         record.json                      written here, once the shim serves
@@ -18,21 +18,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shim.cli import output
 from shim.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound, ShimError, from_os_error
 from shim.store import records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from shim.cli.task_client import Task
+    from shim.containers.task_client import Task
 
 __all__ = ["Container", "Containers", "ExitRecord", "Record"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the command line must know of a container that it made."""
+    """What must be known of a container that was made here."""
 
     id: str
     bundle: str
@@ -105,7 +102,7 @@ class Container:
             Unavailable: its shim is gone.
             FailedPrecondition: it has no record.
         """
-        from shim.cli.task_client import Task  # noqa: PLC0415 - protobuf, which not every verb needs
+        from shim.containers.task_client import Task  # noqa: PLC0415 - protobuf, which not every verb needs
 
         return Task.connect(self.id, self.record().address)
 
@@ -176,23 +173,6 @@ class Containers:
     def all(self) -> list[Container]:
         """Every container, sorted by id."""
         return [Container(name, self._directory / name) for name in self.ids()]
-
-    def for_each(self, ids: tuple[str, ...], action: Callable[[Container], None]) -> None:
-        """``action`` was done with each of ``ids``, also where it failed with an earlier one.
-
-        Raises:
-            ShimError: it failed with the last one that it failed with; the others are warned of.
-        """
-        failures = []
-        for name in ids:
-            try:
-                action(self.get(name))
-            except ShimError as error:
-                failures.append(error)
-        for failure in failures[:-1]:
-            output.warn(str(failure))
-        if failures:
-            raise failures[-1]
 
     def choose(self, ids: tuple[str, ...]) -> list[Container]:
         """Those of ``ids``, or all where none are named.

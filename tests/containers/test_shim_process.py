@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 
-from shim.cli.shim_process import ShimProcess
+from shim.containers.shim_process import ShimProcess
 
 
 def test_one_that_runs_is_known_and_can_be_killed():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shim.cli.containers import Containers, Record
-from shim.cli.snapshot import look
+from shim.containers.containers import Containers, Record
+from shim.containers.snapshot import look, timestamp
 from shim.store import records
 
 
@@ -62,3 +62,7 @@ def test_an_exit_that_was_written_down_counts(dead):
     assert seen.exited_at == "2001-09-09T01:46:40Z"
     assert seen.status_text() == "stopped (137, out of memory)"
     assert "ocishim delete c1" in seen.note
+
+
+def test_timestamps_are_rfc_3339():
+    assert timestamp(1_700_000_000_500_000_000) == "2023-11-14T22:13:20.500000Z"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from shim.cli import output
 from shim.errors import FailedPrecondition, NotFound, ShimError, Unavailable
 
 if TYPE_CHECKING:
-    from shim.cli.containers import Container, Record
+    from shim.containers.containers import Container, Record
 
-__all__ = ["Snapshot", "look"]
+__all__ = ["Snapshot", "look", "timestamp"]
+
+
+def timestamp(ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339, UTC."""
+    return datetime.fromtimestamp(ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ def _from_disk(container: Container, record: Record) -> Snapshot:
         record,
         "stopped",
         exit_status=ended.status,
-        exited_at=output.timestamp(ended.exited_at_ns),
+        exited_at=timestamp(ended.exited_at_ns),
         oom_killed=ended.oom_killed,
         note=f"its shim is gone; to remove what is left: ocishim delete {record.id}",
     )

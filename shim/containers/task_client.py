@@ -1,6 +1,6 @@
 """The Task service of one container's shim, as functions with plain arguments and results.
 
-With ``measurement.py`` the only module of the command line that knows protobuf. ``begin_`` starts a call and returns at once; a foreground
+With ``measurement.py`` all that the command line knows of protobuf. ``begin_`` starts a call and returns at once; a foreground
 process has several calls open while it moves bytes. Every call but Wait has a deadline: a shim that hangs must not
 hang the command line.
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
-from shim.cli import measurement
+from shim.containers import measurement
 from shim.errors import NotFound, Unavailable
 from shim.proto import ocishim_pb2, runc_options_pb2, runtime_options_pb2, task_v3_pb2
 from shim.transport.client import Client, PendingCall
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from shim.cli.measurement import Measurement
+    from shim.containers.measurement import Measurement
     from shim.linux.pty import Winsize
 
 __all__ = ["NAMESPACE", "Ended", "Pending", "Streams", "Task", "WaitAnswer"]
