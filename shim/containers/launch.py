@@ -23,6 +23,7 @@ import tomli_w
 from shim.bootstrap.start import start_shim
 from shim.containers import bundle, removal
 from shim.containers.containers import Container, Containers, Record
+from shim.containers.events_socket import events_address
 from shim.containers.fifos import Fifos, OpenFifos
 from shim.containers.shim_process import ShimProcess
 from shim.containers.task_client import NAMESPACE, Streams, Task
@@ -59,7 +60,7 @@ class Request:
     streams: Streams | None = None
     """Where its streams go, where that is somebody else's business; the three above then say nothing."""
     events_address: str = ""
-    """The ttrpc socket of whoever is to hear of it."""
+    """The ttrpc socket of whoever is to hear of it; empty: the daemon, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def _start_shim(container: Container, request: Request, streams: _Streams) -> tu
         id=container.id,
         bundle=str(container.directory),
         debug=request.config.debug,
-        events_address=request.events_address,
+        events_address=request.events_address or events_address(request.config.state_root),
     )
     shim = ShimProcess.of(started.pid)
     record = Record(
