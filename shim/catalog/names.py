@@ -65,8 +65,8 @@ def version_order(version: str) -> tuple[object, ...]:
     if match is None:
         return ()
     numbers = [int(match[part]) for part in ("major", "minor", "patch")]
-    # A release comes after what precedes it; numbers come before words; metadata does not count, but must not tie.
+    # A release comes after what precedes it, and numbers come before words; metadata does not count, but must not tie.
     words = [
         (0, int(word), "") if word.isdigit() else (1, 0, word) for word in (match["pre"] or "").split(".")
     ]
-    return (*numbers, not match["pre"], *([tuple(words)] if match["pre"] else [()]), match["meta"] or "")
+    return (*numbers, not match["pre"], tuple(words), version)
