@@ -1,0 +1,24 @@
+"""The shim of a container, for whoever has an event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shim.containers.task_client import NAMESPACE
+from shim.sandbox.task_client import TaskClient, dial
+
+if TYPE_CHECKING:
+    from shim.containers.containers import Container
+
+__all__ = ["connected"]
+
+
+async def connected(container: Container) -> TaskClient:
+    """A connection to the shim of ``container``, for the caller to close.
+
+    Raises:
+        Unavailable: its shim is gone.
+        FailedPrecondition: it has no record.
+    """
+    what = f"the shim of container {container.id}"
+    return TaskClient(await dial(what, container.record().address), NAMESPACE)
