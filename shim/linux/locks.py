@@ -15,7 +15,7 @@ from shim.linux.fd import OwnedFd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["locked_directory"]
+__all__ = ["is_locked", "locked_directory"]
 
 
 @contextmanager
@@ -28,3 +28,17 @@ def locked_directory(path: str) -> Iterator[None]:
     with OwnedFd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         fcntl.flock(fd.fileno(), fcntl.LOCK_EX)
         yield
+
+
+def is_locked(path: str) -> bool:
+    """Whether somebody is in ``path`` by ``locked_directory``, in this process or another one.
+
+    Raises:
+        OSError: ``path`` is no directory that we may open.
+    """
+    with OwnedFd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+        try:
+            fcntl.flock(fd.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
