@@ -54,6 +54,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "route": "Routes of a running container.",
         "device": "Files and devices of the host for a running container.",
     },
+    "Plugins": {
+        "image": "Import, list and remove images.",
+    },
     "Host": {
         "spec": "Write a config.json to begin with.",
         "features": "Show what an OCI runtime can do.",
