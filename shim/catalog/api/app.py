@@ -1,0 +1,253 @@
+"""The API as an ASGI application: limits, the backend in a thread, envelopes, audit, metrics.
+
+Every request gets an answer with an envelope, whatever is wrong with it, and all but those that need no token a line in the
+audit log. The backend blocks as a disk does, so each call has a thread; of those there are at most MAX_CALLS, so that a disk
+that hangs does not take all memory. One that takes too long is answered without it, and ends when it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from shim.catalog.api.answer import failed, refused
+from shim.catalog.api.audit import who
+from shim.catalog.api.backend import Outcome
+from shim.catalog.api.call import Operation
+from shim.catalog.api.failures import PERMISSION_DENIED, HttpFailure, answer_to
+from shim.catalog.api.metrics import CONTENT_TYPE
+from shim.catalog.api.rate import RateLimit
+from shim.catalog.api.reading import read_call, secret_of
+from shim.errors import PermissionDenied, ShimError
+from shim.process.thread import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from starlette.types import Receive, Scope, Send
+
+    from shim.catalog.api.answer import Answer
+    from shim.catalog.api.audit import AuditLog
+    from shim.catalog.api.backend import Backend
+    from shim.catalog.api.call import Call
+    from shim.catalog.api.metrics import Metrics
+    from shim.catalog.api.settings import Settings
+
+__all__ = ["MAX_CALLS", "build_app"]
+
+MAX_CALLS: Final = 64
+
+_PREFIX = "/v1/"
+_SHOWN = 1024
+# What follows on the connection may still be the body that nobody has read.
+_CLOSING = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}
+
+_Result = TypeVar("_Result")
+
+_log = logging.getLogger(__name__)
+
+
+def build_app(backend: Backend, audit: AuditLog, metrics: Metrics, settings: Settings) -> Router:
+    """The application. The ``state`` of a scope has ``peer`` where the client came by a unix socket: its credentials."""
+    api = _Api(backend, audit, metrics, settings)
+    # The default gets whatever there is, methods and paths that no pattern matches included: it has an envelope for all.
+    return Router([Route("/metrics", _MetricsPage(api))], redirect_slashes=False, default=api)
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One request on its way, as far as it is understood."""
+
+    request: Request
+    id: str
+    began: float
+    audited: bool = False
+    call: Call | None = None
+
+
+class _Api:
+    def __init__(self, backend: Backend, audit: AuditLog, metrics: Metrics, settings: Settings) -> None:
+        self.backend = backend
+        self.metrics = metrics
+        self.settings = settings
+        self._audit = audit
+        self._rate = RateLimit(settings.rate_limit, settings.rate_burst)
+        self._room = asyncio.Semaphore(MAX_CALLS)
+        self._late: set[asyncio.Task[object]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = _Visit(Request(scope, receive), str(uuid.uuid4()), time.perf_counter())
+        with self.metrics.running.track_inprogress():
+            outcome = await self._outcome(visit)
+            self._record(visit, outcome)
+            await _response(outcome.answer, visit)(scope, receive, send)
+
+    async def _outcome(self, visit: _Visit) -> Outcome:
+        try:
+            return await self._answered(visit)
+        except ShimError as error:
+            return Outcome(answer_to(error))
+        except asyncio.CancelledError:
+            self._record(visit, Outcome(refused(HTTPStatus.SERVICE_UNAVAILABLE)))
+            raise
+        except Exception:  # noqa: BLE001 - in the log, with its traceback; the client gets an envelope all the same
+            _log.exception("a fault at request %s", visit.id)
+            return Outcome(failed())
+
+    async def _answered(self, visit: _Visit) -> Outcome:
+        request, settings = visit.request, self.settings
+        path = request.scope["path"]
+        if not self.backend.is_public(path.removeprefix(_PREFIX)):
+            # Who watches over the daemon asks often, and gets the truth also while nothing can be written.
+            self._audit.check()
+            visit.audited = True
+            self.check_rate(request)
+        if not path.startswith(_PREFIX):
+            raise HttpFailure(HTTPStatus.NOT_FOUND, "unsupported path")
+        try:
+            async with asyncio.timeout(settings.request_timeout_s):
+                visit.call = await read_call(
+                    request,
+                    max_bytes=settings.max_request_bytes,
+                    header_required=settings.require_request_header,
+                )
+        except TimeoutError:
+            text = f"the request has not arrived within {settings.request_timeout_s:g} s"
+            raise HttpFailure(HTTPStatus.REQUEST_TIMEOUT, text) from None
+        return await self.in_bounds(partial(self.backend.handle, visit.call))
+
+    def check_rate(self, request: Request) -> None:
+        """Raises HttpFailure where the client of ``request`` asks too often."""
+        if wait_s := self._rate.take(_client(request), time.monotonic()):
+            text = f"request path {request.scope['path'][:_SHOWN]!r}: rate limit quota exceeded"
+            raise HttpFailure(HTTPStatus.TOO_MANY_REQUESTS, text, RateLimit.retry_after(wait_s))
+
+    async def in_bounds(self, call: Callable[[], _Result]) -> _Result:
+        """What ``call`` returns, from a thread.
+
+        Raises:
+            HttpFailure: there was no room, or no end, within the time that a request has.
+        """
+        timeout_s = self.settings.request_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._room.acquire()
+        except TimeoutError:
+            raise HttpFailure(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_CALLS} requests wait for the catalog's disk already"
+            ) from None
+        task = asyncio.create_task(in_thread(call))
+        task.add_done_callback(self._ended)
+        await asyncio.wait({task}, timeout=timeout_s)
+        if task.done():
+            return task.result()
+        self._late.add(task)
+        raise HttpFailure(
+            HTTPStatus.GATEWAY_TIMEOUT, f"the catalog's disk has not answered within {timeout_s:g} s"
+        )
+
+    def _ended(self, task: asyncio.Task[_Result]) -> None:
+        self._room.release()
+        if task in self._late and not task.cancelled():
+            self._late.discard(task)
+            _log.warning(
+                "a request has ended that was answered long ago: %s", task.exception() or "it went well"
+            )
+
+    def _record(self, visit: _Visit, outcome: Outcome) -> None:
+        seconds = time.perf_counter() - visit.began
+        operation = visit.call.operation.value if visit.call else ""
+        self.metrics.answered(outcome.endpoint, operation, outcome.answer.status, seconds)
+        if not visit.audited:
+            return
+        request = visit.request
+        self._audit.write(
+            {
+                "id": visit.id,
+                "client": _told(request),
+                "method": request.method[:_SHOWN],
+                "path": request.scope["path"][:_SHOWN],
+                "operation": operation,
+                "parameters": sorted(visit.call.parameters)[:_SHOWN] if visit.call else [],
+                "token": who(outcome.caller, secret_of(request.headers)),
+                "status": int(outcome.answer.status),
+                "seconds": round(seconds, 6),
+            }
+        )
+
+
+class _MetricsPage:
+    """``/metrics``: whoever may connect to the unix socket may read it, others by a token for sys/metrics."""
+
+    def __init__(self, api: _Api) -> None:
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = _Visit(Request(scope, receive), str(uuid.uuid4()), time.perf_counter())
+        try:
+            await self._check(visit.request)
+        except ShimError as error:
+            response = _response(answer_to(error), visit)
+        else:
+            response = Response(self._api.metrics.text(), media_type=CONTENT_TYPE)
+        await response(scope, receive, send)
+
+    async def _check(self, request: Request) -> None:
+        if request.method not in {"GET", "HEAD"}:
+            raise HttpFailure(HTTPStatus.METHOD_NOT_ALLOWED, "unsupported operation")
+        if _peer(request) is not None or self._api.settings.open_metrics:
+            return
+        self._api.check_rate(request)
+        secret = secret_of(request.headers)
+        allows = partial(self._api.backend.allows, secret, "sys/metrics", Operation.READ)
+        if not await self._api.in_bounds(allows):
+            raise PermissionDenied(PERMISSION_DENIED)
+
+
+def _response(answer: Answer, visit: _Visit) -> Response:
+    body = answer.body(visit.id)
+    headers = {"cache-control": "no-store"}
+    if answer.retry_after_s is not None:
+        headers["retry-after"] = str(answer.retry_after_s)
+    if answer.status in _CLOSING:
+        headers["connection"] = "close"
+    if visit.request.method == "HEAD":
+        headers["content-length"] = str(len(body))
+        body_sent = b""
+    else:
+        body_sent = body
+    return Response(body_sent, answer.status, headers, media_type="application/json" if body else None)
+
+
+def _peer(request: Request) -> tuple[int, int, int] | None:
+    peer: tuple[int, int, int] | None = request.scope.get("state", {}).get("peer")
+    return peer
+
+
+def _client(request: Request) -> Hashable:
+    """For whom there is one bucket: a user, an address, or all of whom nothing is known."""
+    if (peer := _peer(request)) is not None:
+        return peer[1]
+    return request.client.host if request.client else None
+
+
+def _told(request: Request) -> dict[str, object]:
+    """Who connected, for the audit log."""
+    if (peer := _peer(request)) is not None:
+        return dict(zip(("pid", "uid", "gid"), peer, strict=True))
+    found: dict[str, object] = (
+        {"address": f"{request.client.host}:{request.client.port}"} if request.client else {}
+    )
+    if certificate := request.scope.get("state", {}).get("certificate"):
+        found["certificate"] = certificate
+    return found

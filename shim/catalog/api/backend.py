@@ -1,0 +1,96 @@
+"""Calls in, answers out: who asks is looked up, whether it may is decided, and a handler answers. Blocking, without HTTP.
+
+First the token, then the path, as Vault does: who may not do something does not learn whether it exists.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from shim.catalog.api import plugin_endpoints, runtime_endpoints, system_endpoints
+from shim.catalog.api.answer import Answer, failed, refused
+from shim.catalog.api.call import Operation
+from shim.catalog.api.failures import PERMISSION_DENIED, answer_to
+from shim.catalog.api.routing import find
+from shim.errors import PermissionDenied, ShimError, from_os_error
+
+if TYPE_CHECKING:
+    from shim.catalog.api.call import Call
+    from shim.catalog.catalog import Catalog
+    from shim.catalog.tokens import Token, Tokens
+
+__all__ = ["Backend", "Outcome"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An answer, and what is to be said of it in logs and metrics."""
+
+    answer: Answer
+    caller: Token | None = None
+    endpoint: str = ""
+
+
+class Backend:
+    """The API over one catalog and its tokens. Calls may come from any thread, and block for as long as a disk does."""
+
+    def __init__(self, catalog: Catalog, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self._endpoints = [
+            *system_endpoints.endpoints(),
+            *runtime_endpoints.endpoints(catalog),
+            *plugin_endpoints.endpoints(catalog),
+        ]
+
+    def is_public(self, path: str) -> bool:
+        """Whether ``path`` needs no token."""
+        found = find(self._endpoints, path)
+        return found is not None and found[0].public
+
+    def handle(self, call: Call) -> Outcome:
+        """The answer to ``call``; whatever fails is an answer, too."""
+        found = find(self._endpoints, call.path)
+        name = found[0].name if found else ""
+        caller = None
+        try:
+            if found is None or not found[0].public:
+                caller = self._tokens.lookup(call.secret)
+                _authorize(caller, call)
+            if found is None:
+                return Outcome(refused(HTTPStatus.NOT_FOUND, "unsupported path"), caller)
+            endpoint, captured = found
+            if call.operation not in endpoint.operations:
+                return Outcome(refused(HTTPStatus.METHOD_NOT_ALLOWED, "unsupported operation"), caller, name)
+            answer = endpoint.operations[call.operation](replace(call, caller=caller), captured)
+        except ShimError as error:
+            answer = answer_to(error)
+        except OSError as error:
+            answer = answer_to(from_os_error(error, "the catalog cannot be used"))
+        except Exception:  # noqa: BLE001 - in the log, with its traceback
+            _log.exception("a fault at %s of %s", call.operation.value, call.path)
+            answer = failed()
+        return Outcome(answer, caller, name)
+
+    def allows(self, secret: str, path: str, operation: Operation) -> bool:
+        """Whether the token of ``secret`` may do that; for paths that are served elsewhere.
+
+        Raises:
+            ShimError: it is no token, or cannot be looked up.
+        """
+        return self._tokens.lookup(secret).allows(path, operation.value)
+
+
+def _authorize(caller: Token, call: Call) -> None:
+    """Raises PermissionDenied unless ``caller`` may."""
+    listing = call.operation is Operation.LIST
+    allowed = caller.allows(call.path, call.operation.value, listing=listing)
+    # What a plain GET of a list gives is the list: who may list may have it so, too.
+    if not allowed and call.operation is Operation.READ and call.path.endswith("catalog"):
+        allowed = caller.allows(f"{call.path}/", Operation.LIST.value, listing=True)
+    if not allowed:
+        raise PermissionDenied(PERMISSION_DENIED)
