@@ -98,6 +98,12 @@ class LocalRunner:
         await self._child.wait()
         self._close_pipes()
 
+    def detach(self) -> None:
+        """The plugin is no longer ours: its output goes to nobody, and a Go program that then writes to it is killed."""
+        self._close_pipes()
+        if self._child is not None and self._child.exit is None:
+            self._child.close()
+
     def diagnose(self) -> str:
         """The command, and how it ended."""
         ended = None if self._child is None else self._child.exit

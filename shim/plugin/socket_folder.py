@@ -1,0 +1,104 @@
+"""Folders for unix sockets: the one that host and plugin share, and one that is the host's alone.
+
+Source: hashicorp/go-plugin, UnixSocketConfig; unix(7): who may connect is who may write to the socket.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+
+from shim.errors import InvalidArgument, from_os_error
+
+__all__ = ["SocketFolder", "group_id"]
+
+
+class SocketFolder:
+    """A folder that exists until ``remove``, for us, and for a group if there is one."""
+
+    def __init__(self, path: str, gid: int | None = None) -> None:
+        self.path = path
+        self._gid = gid
+
+    @classmethod
+    def make(cls, prefix: str, parent: str = "", group: str = "") -> SocketFolder:
+        """A new one, in ``parent`` or where temporary files are.
+
+        Raises:
+            InvalidArgument: there is no such group.
+            ShimError: it cannot be made, or not be given to the group.
+        """
+        gid = group_id(group) if group else None
+        try:
+            folder = cls(tempfile.mkdtemp(prefix=prefix, dir=parent or None), gid)
+        except OSError as error:
+            raise from_os_error(error, "a folder for sockets cannot be made") from error
+        try:
+            folder._share(folder.path, 0o770)
+        except BaseException:
+            folder.remove()
+            raise
+        return folder
+
+    def new_path(self) -> str:
+        """Where there is nothing yet; named as go-plugin names them."""
+        return os.path.join(self.path, f"plugin{secrets.token_hex(5)}")
+
+    def listen(self, path: str) -> socket.socket:
+        """A socket at ``path``, to which who may use the folder can connect; the caller owns it.
+
+        Raises:
+            ShimError: there can be none.
+        """
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            listening.bind(path)
+            self.share(path)
+            listening.listen()
+        except OSError as error:
+            listening.close()
+            raise from_os_error(error, f"socket {path}") from error
+        except BaseException:
+            listening.close()
+            raise
+        return listening
+
+    def share(self, path: str) -> None:
+        """The group, if there is one, can connect to the socket at ``path``.
+
+        Raises:
+            ShimError: it cannot be made so.
+        """
+        self._share(path, 0o660)
+
+    def remove(self) -> None:
+        """The folder is gone, and what was in it. Blocks."""
+        # A plugin may remove its sockets at the same time.
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _share(self, path: str, mode: int) -> None:
+        if self._gid is None:
+            return
+        try:
+            os.chown(path, -1, self._gid)
+            os.chmod(path, mode)
+        except OSError as error:
+            raise from_os_error(error, f"{path} cannot be given to group {self._gid}") from error
+
+
+def group_id(group: str) -> int:
+    """The number of ``group``, which is a name or a number.
+
+    Raises:
+        InvalidArgument: there is none of that name.
+    """
+    if group.isascii() and group.isdecimal():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise InvalidArgument(f"there is no group {group!r}") from error
