@@ -17,6 +17,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from shim.bootstrap.start import EVENTS_VARIABLE
 from shim.cgroup.events import OomWatcher
 from shim.cgroup.hierarchy import detect
 from shim.linux.limits import raise_open_files
@@ -30,6 +31,7 @@ from shim.service import (
     ShimService,
     StreamingService,
     TaskService,
+    unsent,
 )
 from shim.task import Workshop
 from shim.transport.server import Server
@@ -44,6 +46,8 @@ __all__ = ["serve"]
 
 _LAST_ANSWERS_S = 1.0
 _LAST_EVENTS_S = 5.0
+# Our own daemon finds what it was not told.
+_LAST_EVENTS_OF_OURS_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +76,13 @@ def _share_no_core() -> None:
         _log.warning("SCHED_CORE: no core scheduling on this host: %s", error.strerror)
 
 
+def _publisher(namespace: str) -> Publisher:
+    if address := os.environ.get("TTRPC_ADDRESS", ""):
+        return Publisher(address, namespace)
+    address = os.environ.get(EVENTS_VARIABLE, "")
+    return Publisher(address, namespace, leave_in=unsent.directory_of(address) if address else "")
+
+
 class _Shim:
     """Everything that lives as long as the process."""
 
@@ -82,9 +93,8 @@ class _Shim:
         self._clearing: asyncio.Task[None] | None = None
         self._reaper = Reaper(open_files=raise_open_files())
         hierarchy = detect()
-        events_address = os.environ.get("TTRPC_ADDRESS", "")
-        self._of_containerd = bool(events_address)
-        self._publisher = Publisher(events_address, namespace)
+        self._of_containerd = bool(os.environ.get("TTRPC_ADDRESS"))
+        self._publisher = _publisher(namespace)
         watcher = OomWatcher(asyncio.get_running_loop())
         self._shop = Workshop(namespace, config, self._reaper, hierarchy, watcher, publish=self._publish)
         self._containers = Containers(
@@ -95,7 +105,9 @@ class _Shim:
             **TaskService(self._containers, config).services(),
             **SandboxService(self._sandboxes).services(),
             **StreamingService(self._shop.copier.exchange).services(),
-            **ShimService(self._containers, self._reaper, lambda: self._server.connections).services(),
+            **ShimService(
+                self._containers, self._reaper, self._publisher, lambda: self._server.connections
+            ).services(),
         }
         self._server = Server(services, on_idle=self._idle)
         _log.info("shim of namespace %s serves; %s", namespace, hierarchy.describe())
@@ -112,7 +124,7 @@ class _Shim:
 
     async def close(self) -> None:
         await self._server.close(linger_s=_LAST_ANSWERS_S)
-        await self._publisher.close(_LAST_EVENTS_S)
+        await self._publisher.close(_LAST_EVENTS_S if self._of_containerd else _LAST_EVENTS_OF_OURS_S)
         self._shop.close()
         self._reaper.stop()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "EVENTS_VARIABLE",
     "SOCKET_DIR",
     "Interpreter",
     "Plan",
@@ -39,7 +40,10 @@ __all__ = [
 
 SOCKET_DIR = "/run/containerd/s"
 
-_OF_CONTAINERD = ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE", "MAX_SHIM_VERSION")
+EVENTS_VARIABLE = "OCISHIM_EVENTS"
+"""In the environment of a shim: where its own daemon takes events. containerd's is TTRPC_ADDRESS."""
+
+_OF_STARTER = ("TTRPC_ADDRESS", "GRPC_ADDRESS", "NAMESPACE", "MAX_SHIM_VERSION", EVENTS_VARIABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def start_shim(
 ) -> Started:
     """A shim process serves ``id``; it is a session of its own, and logs into ``<bundle>/shim.log``.
 
-    It tells its events to whoever serves ``events_address``, a path, as containerd does; empty: to nobody.
+    It tells its events to the daemon that serves ``events_address``, a path, as it would containerd; empty: to nobody.
 
     Raises:
         AlreadyExists: one does already.
@@ -119,9 +123,9 @@ def start_shim(
     """
     path = own_socket(state_root, namespace, id)
     # Nobody but the caller is to hear of this container, whatever started the caller.
-    env = {key: value for key, value in os.environ.items() if key not in _OF_CONTAINERD}
+    env = {key: value for key, value in os.environ.items() if key not in _OF_STARTER}
     if events_address:
-        env["TTRPC_ADDRESS"] = events_address
+        env[EVENTS_VARIABLE] = events_address
     with listen(path) as listener:
         plan = Plan(listener, path, namespace, id, bundle, env, debug)
         pid = _fork_shim(plan) or spawn_shim(plan)

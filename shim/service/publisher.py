@@ -4,7 +4,8 @@ One queue, one sender: what is told first is sent first, and nothing overtakes a
 containerd is down the queue grows; each container may have ``KEPT`` events in it, and when it has more, its oldest one that is
 no end (exit, delete, out of memory) is dropped, and counted. Ends are never dropped.
 
-Without an address (nobody who started us has a place for events) they are dropped at once.
+Without an address (nobody who started us has a place for events) they are dropped at once. Our own daemon finds on disk
+(``unsent.py``) what nobody took to the end.
 
 Source: containerd pkg/shim/publisher.go, which gives up after five tries and lets events overtake each other.
 """
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from google.protobuf.empty_pb2 import Empty
 
 from shim.errors import InvalidArgument, ResourceExhausted, ShimError
+from shim.process.thread import in_thread
 from shim.proto.events_service_pb2 import ForwardRequest
+from shim.service import unsent
 from shim.service.event_messages import envelope
 from shim.task.events import TaskDeleted, TaskExited, TaskOom
 from shim.transport.aclient import AsyncClient
@@ -52,8 +55,10 @@ class _Waiting(NamedTuple):
 class Publisher:
     """``publish`` from the loop's thread, at any rate; ``close`` waits a little for what is left."""
 
-    def __init__(self, address: str, namespace: str) -> None:
+    def __init__(self, address: str, namespace: str, leave_in: str = "") -> None:
+        """``leave_in``: a directory for what is left at the end; empty: it is dropped."""
         self._address = _usable(address)
+        self._leave_in = leave_in
         self._namespace = namespace
         self._queue: deque[_Waiting] = deque()
         self._per_container: Counter[str] = Counter()
@@ -84,20 +89,38 @@ class Publisher:
             self._sender = asyncio.create_task(self._send_all())
 
     async def close(self, timeout_s: float) -> None:
-        """What is left was sent, or ``timeout_s`` is over; then the connection is closed."""
+        """What is left was sent, or ``timeout_s`` is over, and then left on disk or dropped; the connection is closed."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
-        if self._queue:
-            _log.warning(
-                "%d events were never sent: nobody takes them at %s", len(self._queue), self._address
-            )
         if self._sender is not None:
             self._sender.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sender
+        if self._queue:
+            await self._leave()
         if self._client is not None:
             self._client.close()
+
+    def describe(self) -> dict[str, str | int]:
+        """For whoever asks how we are."""
+        return {
+            "address": self._address,
+            "waiting": len(self._queue),
+            "sent": self.sent,
+            "dropped": self.dropped,
+        }
+
+    async def _leave(self) -> None:
+        if self._leave_in:
+            envelopes = [envelope(waiting.event, self._namespace, waiting.at_ns) for waiting in self._queue]
+            try:
+                await in_thread(unsent.leave, self._leave_in, envelopes, always=True)
+            except ShimError as error:
+                _log.warning("events cannot be left for later: %s", error)
+            else:
+                return
+        _log.warning("%d events were never sent: nobody takes them at %s", len(self._queue), self._address)
 
     def _drop_one(self, container_id: str) -> None:
         for index, waiting in enumerate(self._queue):

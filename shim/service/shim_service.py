@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from shim.process import Reaper
     from shim.service.containers import Containers
+    from shim.service.publisher import Publisher
     from shim.task import Container, Snapshot
     from shim.task.exec_process import ExecProcess
     from shim.transport.calls import CallContext
@@ -32,9 +33,12 @@ __all__ = ["ShimService"]
 class ShimService:
     """Looks, and changes nothing."""
 
-    def __init__(self, containers: Containers, reaper: Reaper, connections: Callable[[], int]) -> None:
+    def __init__(
+        self, containers: Containers, reaper: Reaper, publisher: Publisher, connections: Callable[[], int]
+    ) -> None:
         self._containers = containers
         self._reaper = reaper
+        self._publisher = publisher
         self._connections = connections
         self._started = time.monotonic()
 
@@ -54,6 +58,7 @@ class ShimService:
             "containers": [container.id for container in self._containers],
             "creating": self._containers.creating,
             "connections": self._connections(),
+            "events": self._publisher.describe(),
             "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
             "rss_bytes": _rss_bytes(),
             "threads": threading.active_count(),
@@ -85,6 +90,7 @@ def _container(container: Container) -> dict[str, Any]:
 def _exec(process: ExecProcess) -> dict[str, Any]:
     return {
         **_process(process.snapshot()),
+        "process": process.spec,
         "streams": process.io.stream_states(),
         "dropped_bytes": process.io.dropped,
     }

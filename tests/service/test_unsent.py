@@ -1,0 +1,46 @@
+"""Events that nobody took to a shim's end, as the daemon finds them."""
+
+from __future__ import annotations
+
+import pytest
+from support.events_service import unpacked
+
+from shim.errors import DataLoss
+from shim.service import unsent
+from shim.service.publisher import Publisher
+from shim.task import events
+
+
+async def test_what_is_left_at_the_end_is_found_in_order(state_root):
+    """Nobody serves the socket, and nobody ever has."""
+    directory = unsent.directory_of(f"{state_root}/events.sock")
+    for container in ("c1", "c2"):
+        publisher = Publisher(f"{state_root}/events.sock", "ns", leave_in=directory)
+        for number in range(3):
+            publisher.publish(events.TaskStarted(container, number))
+        assert publisher.describe() == {
+            "address": f"{state_root}/events.sock", "waiting": 3, "sent": 0, "dropped": 0,
+        }  # fmt: skip
+        await publisher.close(0)
+    found = [[unpacked(envelope) for envelope in unsent.read(path)] for path in unsent.found(directory)]
+    assert [[(event.container_id, event.pid) for event in one] for one in found] == [
+        [("c1", 0), ("c1", 1), ("c1", 2)],
+        [("c2", 0), ("c2", 1), ("c2", 2)],
+    ]
+
+
+async def test_nothing_left_is_no_file(state_root):
+    directory = unsent.directory_of(f"{state_root}/events.sock")
+    await Publisher(f"{state_root}/events.sock", "ns", leave_in=directory).close(0)
+    assert unsent.found(directory) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"schema": 1}', '{"schema": 1, "envelopes": ["!"]}', "{", '{"schema": 1, "envelopes": ["AAAA"]}'],
+)
+def test_what_is_broken_says_so(tmp_path, content):
+    file = tmp_path / "1-2.json"
+    file.write_text(content)
+    with pytest.raises(DataLoss, match=r"1-2\.json is broken"):
+        unsent.read(*unsent.found(str(tmp_path)))
