@@ -88,10 +88,11 @@ class Catalog:
             InvalidArgument: the version is none.
         """
         version = canonical_version(version)
-        for plugin in self.plugins(type):
-            if (plugin.name, plugin.version) == (name, version):
+        found = [plugin for plugin in self.plugins(type) if plugin.name == name]
+        for plugin in found:
+            if plugin.version == version:
                 return plugin
-        raise NotFound(f"{_words(type, name, version)}: plugin not found")
+        raise NotFound(_absent(type, name, version, found))
 
     def plugin_to_run(self, type: str, name: str, version: str = "") -> Plugin:  # noqa: A002 - Vault's name
         """As Vault chooses when it mounts: that version; without, the plugin that has none, else the newest.
@@ -109,7 +110,7 @@ class Catalog:
             raise InvalidArgument(f"plugin {name} is there as {' and as '.join(types)}; say which type")
         exact = [plugin for plugin in found if plugin.version == version]
         if not (exact or (found and not version)):
-            raise NotFound(f"{_words(type, name, version)}: plugin not found")
+            raise NotFound(_absent(type, name, version, found))
         return (exact or found)[-1]
 
     def register_plugin(self, plugin: Plugin) -> None:
@@ -163,5 +164,7 @@ def _key(plugin: Mapping[str, Any]) -> tuple[str, str, str]:
     return plugin["type"], plugin["name"], plugin["version"]
 
 
-def _words(type: str, name: str, version: str) -> str:  # noqa: A002 - Vault's name
-    return " ".join(word for word in (type, "plugin", name, version) if word)
+def _absent(type: str, name: str, version: str, others: list[Plugin]) -> str:  # noqa: A002 - Vault's name
+    words = " ".join(word for word in (type, "plugin", name, version) if word)
+    there = ", ".join(plugin.version or "one without a version" for plugin in others)
+    return f"{words}: plugin not found" + (f"; there is {there}" if there else "")

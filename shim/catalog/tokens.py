@@ -153,7 +153,7 @@ class Tokens:
         for token in self.list():
             if token.accessor == accessor:
                 return token
-        raise NotFound(f"there is no token with accessor {accessor[:80]!r}")
+        raise NotFound("there is no such token")  # it may be a secret: not told
 
     def revoke(self, accessor_or_secret: str) -> None:
         """It is no token any more.
@@ -167,7 +167,7 @@ class Tokens:
             gone = _find(before, digest)
             left = [e for e in before if e is not gone and e["accessor"] != accessor_or_secret]
             if len(left) == len(before):
-                raise NotFound("there is no such token")  # it may be a secret: not told
+                raise NotFound("there is no such token")  # see token
             record["tokens"] = left
 
     def list(self) -> _List:

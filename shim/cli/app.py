@@ -55,6 +55,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "device": "Files and devices of the host for a running container.",
     },
     "Plugins": {
+        "runtime": "Runtimes of the catalog: what runs plugins, and with which limits.",
+        "plugin": "Plugins of the catalog.",
+        "token": "Who may use the API, and what for.",
         "image": "Import, list and remove images.",
     },
     "Host": {

@@ -104,7 +104,7 @@ def test_several_versions_of_one_plugin(catalog):
     assert catalog.delete_plugin("secret", "p1")
     assert not catalog.delete_plugin("secret", "p1")
     assert [p.version for p in catalog.plugins("secret")] == ["v1.9.0", "v1.10.0"]
-    with pytest.raises(NotFound, match=r"^secret plugin p1 v2.0.0: plugin not found$"):
+    with pytest.raises(NotFound, match=r"^secret plugin p1 v2.0.0: plugin not found; there is v1.9.0, v1.10.0$"):
         catalog.plugin("secret", "p1", "v2")
     with pytest.raises(InvalidArgument, match="valid semantic version"):
         catalog.plugin("secret", "p1", "newest")
