@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -53,6 +54,13 @@ def inside() -> Iterator[Inside]:
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def fork_bomb() -> list[str]:
+    """A program that goes on forking for ever, and whose processes stay, however few more there may be."""
+    program = "import os\nwhile True:\n  try: os.fork()\n  except OSError: os.sched_yield()"
+    return [sys.executable, "-c", program]
 
 
 @pytest.fixture

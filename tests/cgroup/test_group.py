@@ -382,10 +382,10 @@ class TestProcesses:
         assert f"cgroup {group.path} still has processes" in caplog.text
         assert all(str(process.pid) in caplog.text for process in processes)
 
-    def test_remove_of_a_fork_bomb(self, group, inside):
+    def test_remove_of_a_fork_bomb(self, group, inside, fork_bomb):
         """Its processes outnumber each reading of cgroup.procs."""
         group.apply(limits.plan({"pids": {"limit": 50}}))
-        inside(["sh", "-c", "f() { f & f & wait; }; f 2>/dev/null"], group.directory)
+        inside(fork_bomb, group.directory)
         _until(lambda: len(group.pids()) > 10)
         group.remove(30)
         assert not group.exists()

@@ -85,9 +85,9 @@ class TestKernel:
         assert process.wait(10) == -signal.SIGKILL
         assert not group.frozen()
 
-    def test_kill_of_a_fork_bomb(self, group, inside):
+    def test_kill_of_a_fork_bomb(self, group, inside, fork_bomb):
         tree.write_file(f"{group.directories['pids']}/pids.max", "50")
-        bomb = inside(["sh", "-c", "f() { f & f & wait; }; f 2>/dev/null"], *group.directories.values())
+        bomb = inside(fork_bomb, *group.directories.values())
         while len(group.pids()) < 10:
             os.sched_yield()
         group.kill()
