@@ -50,17 +50,21 @@ async def open_output(path: str, name: str, timeout_s: float) -> tuple[OwnedFd, 
         return _beside(reader, lambda: _open(path, os.O_WRONLY, name)), reader
 
 
-def open_stdin(path: str) -> tuple[OwnedFd, OwnedFd]:
-    """A FIFO, open for reading, and our writer of it that keeps its end away; the caller owns both.
+def open_stdin(path: str) -> tuple[OwnedFd, OwnedFd | None]:
+    """A FIFO or a terminal, open for reading, and our writer of a FIFO that keeps its end away; the caller owns both.
 
     Raises:
-        InvalidArgument: it is no FIFO.
+        InvalidArgument: it is neither.
         ShimError: it cannot be opened.
     """
-    if not _is_fifo(path, "stdin"):
-        raise InvalidArgument(f"stdin {path} is not a FIFO")
+    fifo = _is_fifo(path, "stdin")
     reader = _open(path, os.O_RDONLY, "stdin")
-    return reader, _beside(reader, lambda: _open(path, os.O_WRONLY, "stdin"))
+    if fifo:
+        return reader, _beside(reader, lambda: _open(path, os.O_WRONLY, "stdin"))
+    if not os.isatty(reader.fileno()):
+        reader.close()
+        raise InvalidArgument(f"stdin {path} is neither a FIFO nor a terminal")
+    return reader, None
 
 
 def wake_late_reader(reader: OwnedFd) -> None:

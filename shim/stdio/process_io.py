@@ -285,10 +285,11 @@ class ProcessIO:
                 self._stdin_channel.release()
             return source
         source, keeper = open_stdin(self.streams.stdin_path)
-        self._stdin_keeper = self._own(keeper)
-        # With the keeper opened and closed again the FIFO has had a writer: its end shows even if no client ever comes.
-        if self._stdin_closed:
-            keeper.close()
+        if keeper is not None:
+            self._stdin_keeper = self._own(keeper)
+            # With the keeper opened and closed again the FIFO has had a writer: its end shows even if no client ever comes.
+            if self._stdin_closed:
+                keeper.close()
         return self._own(source)
 
     async def _open_output(self, name: str, path: str, timeout_s: float) -> OwnedFd:

@@ -1,6 +1,6 @@
 """What a client wrote into the stdin, stdout and stderr fields of Create and Exec.
 
-Pure: parses and checks, opens nothing. The scheme of stdout says how both outputs leave; stdin is a FIFO or a stream. A value
+Pure: parses and checks, opens nothing. The scheme of stdout says how both outputs leave; stdin is a FIFO, a terminal or a stream. A value
 without a scheme is a path as it is; what follows a scheme is percent-encoded (RFC 3986), any bytes but NUL.
 
 Source: containerd core/runtime/v2 and pkg/cio, docs of the binary logger.

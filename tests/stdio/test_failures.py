@@ -27,7 +27,7 @@ LOGGER = "echo >&5; exec 5>&-; cat <&3 >/dev/null & exec cat <&4 >/dev/null"
     ("fields", "error", "text"),
     [
         ({"stdin": "{}/absent"}, NotFound, "stdin .*/absent"),
-        ({"stdin": "{}/file"}, InvalidArgument, "stdin .*/file is not a FIFO"),
+        ({"stdin": "{}/file"}, InvalidArgument, "stdin .*/file is neither a FIFO nor a terminal"),
         ({"stdin": "{}/dir"}, InvalidArgument, "stdin .*/dir is neither"),
         ({"stdout": "{}/absent"}, NotFound, "stdout .*/absent"),
         ({"stdout": "{}/dir"}, InvalidArgument, "stdout .*/dir is neither"),

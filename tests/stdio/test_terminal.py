@@ -12,7 +12,7 @@ from support.streams import client_reads, client_writes, send_fds, take, take_al
 
 from shim.errors import InvalidArgument
 from shim.linux.fd import OwnedFd
-from shim.linux.pty import Winsize
+from shim.linux.pty import Winsize, make_raw
 from shim.stdio import Streams
 
 
@@ -231,3 +231,20 @@ async def test_output_into_a_file(rig):
     io.process_ended()
     await io.drain()
     assert (rig.folder / "log").read_bytes() == b"out\r\nerr\r\n"
+
+
+async def test_a_terminal_of_the_host_is_input_and_output(rig):
+    """As containerd's first API has it: the path of a console, whose other side somebody holds."""
+    master, console = map(OwnedFd, os.openpty())
+    with master, console:
+        make_raw(console.fileno())
+        path = os.ttyname(console.fileno())
+        io = rig.io(Streams(path, path, terminal=True))
+        child = await rig.run_on_terminal(io, "read x; echo got $x; exit 5")
+        os.set_blocking(master.fileno(), False)
+        os.write(master.fileno(), b"line\n")
+        assert await take_until(master, b"got line\r\n") == b"line\r\ngot line\r\n"
+        assert (await child.wait()).status == 5
+        io.process_ended()
+        await io.drain()
+        await io.close()
