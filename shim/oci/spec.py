@@ -47,6 +47,7 @@ __all__ = [
     "with_args",
     "with_cgroups_path",
     "with_devices_only",
+    "with_network_hook",
     "with_resources",
     "with_terminal",
     "without_pid_path",
@@ -286,6 +287,16 @@ def with_args(raw: Mapping[str, Any], args: Sequence[str]) -> Json:
 def with_annotation(raw: Mapping[str, Any], key: str, value: str) -> Json:
     """``raw`` with this annotation too."""
     return {**raw, "annotations": {**(raw.get("annotations") or {}), key: value}}
+
+
+def with_network_hook(raw: Mapping[str, Any], hook: Mapping[str, Any]) -> Json:
+    """``hook`` is the first of ``createRuntime`` if the network namespace is the container's own, made with it."""
+    namespaces = _linux(raw).get("namespaces") or []
+    if not any(each["type"] == "network" and not each.get("path") for each in namespaces):
+        return dict(raw)
+    hooks = raw.get("hooks") or {}
+    others = [each for each in hooks.get("createRuntime") or [] if each != hook]
+    return {**raw, "hooks": {**hooks, "createRuntime": [hook, *others]}}
 
 
 def without_pid_path(raw: Mapping[str, Any]) -> Json:

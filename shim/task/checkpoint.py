@@ -1,4 +1,7 @@
-"""Where criu leaves its log when a container is written to an image or read from one.
+"""Images of containers: how they are to be read again, and where criu leaves its log.
+
+criu has to be told when it reads what it was told when it wrote, such as that there are open connections. So that whoever
+has an image need not know it, what was asked for stands in a file among criu's.
 
 The image belongs to the client, who may store all that is in its directory; so criu works in a directory of the bundle,
 which goes away. Its log is what explains a failure: then it stays in the bundle, and the error names it.
@@ -15,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from shim.errors import InvalidArgument, NotFound, ShimError, from_os_error
+from shim.errors import DataLoss, InvalidArgument, NotFound, ShimError, from_os_error
+from shim.store import records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +27,10 @@ if TYPE_CHECKING:
     from shim.runtime import CheckpointOptions
     from shim.task.bundle import Bundle
 
-__all__ = ["check_image", "work_directory"]
+__all__ = ["as_written", "check_image", "noted", "work_directory"]
+
+_NOTE = "ocishim.json"
+_NOTED = ("tcp_established", "external_unix_sockets", "shell_job", "file_locks")
 
 
 def check_image(options: CheckpointOptions) -> None:
@@ -37,6 +44,40 @@ def check_image(options: CheckpointOptions) -> None:
         raise InvalidArgument(f"checkpoint {options.image_path!r} must be an absolute path")
     if not Path(options.image_path).is_dir():
         raise NotFound(f"checkpoint {options.image_path} does not exist")
+
+
+@contextmanager
+def noted(options: CheckpointOptions) -> Iterator[None]:
+    """The image that is written inside has a note of how it has to be read, where that needs to be said.
+
+    Raises:
+        ShimError: it cannot be written.
+    """
+    flags = {name: True for name in _NOTED if getattr(options, name)}
+    note = Path(options.image_path, _NOTE)
+    if flags:
+        records.save(note, flags, synced=False)
+    try:
+        yield
+    except BaseException:
+        note.unlink(missing_ok=True)
+        raise
+
+
+def as_written(options: CheckpointOptions) -> CheckpointOptions:
+    """``options`` with what the note in the image says, if there is one.
+
+    Raises:
+        DataLoss: it is broken.
+        ShimError: it cannot be read.
+    """
+    try:
+        note = records.load(Path(options.image_path, _NOTE))
+    except NotFound:
+        return options
+    if not set(note) <= set(_NOTED) or not all(value is True for value in note.values()):
+        raise DataLoss(f"{_NOTE} in checkpoint {options.image_path} has other members than such a note")
+    return replace(options, **note)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from shim.oci.spec import to_json
 from shim.stdio import IOSettings, ProcessIO
 from shim.task import events
 from shim.task.bundle import Bundle, short_directory
-from shim.task.checkpoint import work_directory
+from shim.task.checkpoint import noted, work_directory
 from shim.task.ending import Ending
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
@@ -311,7 +311,7 @@ class Container:
         """
         async with self._lock:
             self.init.machine.check("checkpoint")
-            with work_directory(self.bundle, options, "dump") as place:
+            with noted(options), work_directory(self.bundle, options, "dump") as place:
                 await self.driver.checkpoint(self.id, place)
             self._shop.publish(events.TaskCheckpointed(self.id, options.image_path))
 

@@ -10,20 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shim.linux.loopback_hook import hook
 from shim.linux.mounts import mount_all
 from shim.oci.identifiers import validate_id
-from shim.oci.spec import with_resources, without_pid_path
+from shim.oci.spec import with_network_hook, with_resources, without_pid_path
 from shim.process.thread import in_thread
 from shim.runtime import driver_for
 from shim.task import events
 from shim.task.bundle import Bundle, limits_of
-from shim.task.checkpoint import check_image
+from shim.task.checkpoint import as_written, check_image
 from shim.task.container import Container
 from shim.task.control_group import ControlGroup
 from shim.task.remains import remember
 
 if TYPE_CHECKING:
-    from shim.config import Config
     from shim.oci.spec import Spec
     from shim.runtime import Driver
     from shim.task.request import CreateRequest
@@ -41,6 +41,7 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
     validate_id(request.id)
     if request.restore_from is not None:
         check_image(request.restore_from)
+        request = replace(request, restore_from=as_written(request.restore_from))
     bundle = Bundle(Path(request.bundle))
     given = bundle.load_spec()
     sandbox = shop.sandbox_of(given.annotations)
@@ -54,7 +55,7 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
             await in_thread(mount_all, request.rootfs, str(bundle.rootfs))
         bundle.check_rootfs(given)
         group = ControlGroup.plan(shop, request.config, given, request.id)
-        spec = _configured(given, request.config, driver, sandbox)
+        spec = _configured(given, request, driver, sandbox)
         for_runtime = group.rewrite(spec.raw)
         if for_runtime != given.raw:
             bundle.save_spec(for_runtime)
@@ -70,12 +71,14 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
     return container
 
 
-def _configured(spec: Spec, config: Config, driver: Driver, pod: Pod | None) -> Spec:
+def _configured(spec: Spec, request: CreateRequest, driver: Driver, pod: Pod | None) -> Spec:
     raw = spec.raw
-    if limits := limits_of(config):
+    if limits := limits_of(request.config):
         raw = with_resources(raw, limits)
     if pod is not None:
         raw = pod.laid_into(raw, driver)
+    if request.restore_from is not None and not driver.waits_by_command:
+        raw = with_network_hook(raw, hook())
     if driver.joins_sandbox(raw.get("annotations") or {}):
         # gVisor takes the path for a mere name: the first container that says it gets a pid namespace, with which all who
         # say it later end. Without a namespace of its own a container is in that of the sandbox.

@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any
 from support import bed
 from support.shims import raises
 
-from shim.errors import FailedPrecondition, InvalidArgument, NotFound, Unknown
+from shim.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unknown
 from shim.proto.runc_options_pb2 import CheckpointOptions, Options
 
 COUNT = ["sh", "-c", "i=0; while :; do echo count $i; i=$((i+1)); sleep 0.02; done"]
@@ -152,3 +152,23 @@ def test_a_restore_that_fails_has_ended(shim, image):
 def test_an_image_that_is_not_there(shim, bundle, path, kind, words):
     with raises(kind, words):
         shim.call("Create", id="c", bundle=str(bundle(["true"])), checkpoint=path)
+
+
+@criu
+def test_an_open_connection_is_restored_without_being_told(shim, image):
+    """criu needs to hear of it both times; what it heard the first time stands in the image."""
+    streams = shim.streams()
+    container = shim.running(["sh", "-c", CONNECTED], streams=streams)
+    streams.read_until(b"up")
+    checkpoint(container, image, open_tcp=True, exit=True)
+    container.wait()
+    container.delete()
+    restored = restorable(shim, container, image, shim.streams())
+    assert restored.start() in restored.pids()
+    restored.end()
+
+
+def test_an_image_with_a_broken_note(shim, image, bundle):
+    (image / "ocishim.json").write_text('{"schema": 1, "image_path": "/elsewhere"}')
+    with raises(DataLoss, str(image), "other members"):
+        shim.call("Create", id="c", bundle=str(bundle(["true"])), checkpoint=str(image))

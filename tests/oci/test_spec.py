@@ -224,3 +224,20 @@ def test_default_is_what_runc_writes(tmp_path, rootless):
             one["linux"].pop(key, None)
         del one["process"]["capabilities"]
     assert ours == theirs
+
+
+def test_a_hook_for_a_network_namespace_of_ones_own_comes_first_and_once():
+    hook, other = {"path": "/h"}, {"path": "/o"}
+    raw = document(
+        linux__namespaces=[{"type": "network"}], hooks={"createRuntime": [other], "poststop": [other]}
+    )
+    once = spec.with_network_hook(raw, hook)
+    assert once["hooks"] == {"createRuntime": [hook, other], "poststop": [other]}
+    assert spec.with_network_hook(once, hook) == once
+    parse(once)
+
+
+@pytest.mark.parametrize("namespaces", [[], [{"type": "network", "path": "/run/netns/n"}], [{"type": "pid"}]])
+def test_somebody_elses_network_namespace_gets_no_hook(namespaces):
+    raw = document(linux__namespaces=namespaces)
+    assert spec.with_network_hook(raw, {"path": "/h"}) == raw
