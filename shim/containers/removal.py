@@ -71,8 +71,15 @@ def remove_known(container: Container, record: Record, *, force: bool) -> None:
 
 def _delete(container: Container, task: Task, *, force: bool) -> None:
     try:
-        if force and task.inspect()["status"] not in {"created", "stopped"}:
-            _kill(task)
+        if force:
+            _kill_if_it_runs(task)
+        # Also where there is none yet: this ends a Create that is going on.
+        task.delete()
+    except FailedPrecondition:
+        if not force:
+            raise
+        # It is just being started, which ends with its init.
+        _kill(task)
         task.delete()
     except NotFound as error:
         if not force and container.exit_record() is None:
@@ -80,6 +87,12 @@ def _delete(container: Container, task: Task, *, force: bool) -> None:
                 f"container {container.id} is being made just now, or that was cut short; "
                 f"to remove it: ocishim delete --force {container.id}"
             ) from error
+
+
+def _kill_if_it_runs(task: Task) -> None:
+    with suppress(NotFound):
+        if task.inspect()["status"] not in {"created", "stopped"}:
+            _kill(task)
 
 
 def _kill(task: Task) -> None:

@@ -51,6 +51,11 @@ class ExecProcess(TaskProcess):
         self._spec = {**spec, "terminal": io.streams.terminal}
         self._size: Winsize | None = None
 
+    @property
+    def spec(self) -> Json:
+        """The Process that it is, as OCI has it."""
+        return self._spec
+
     async def start(self, shop: Workshop, driver: Driver, bundle: Bundle) -> int:
         """Run it; returns its pid on the host.
 
