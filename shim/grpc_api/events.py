@@ -1,0 +1,184 @@
+"""Events: taken from shims as containerd takes them, kept, and given to whoever subscribes.
+
+A shim sends one event at a time and waits for the answer, which comes when the event is stored. What is not answered it
+sends again, for as long as it lives; so nothing is lost while we are away, and what comes twice is known by its key.
+
+A subscriber hears first, in the initial metadata, the number of the event that it will get first (``ocishim-first``); those
+that follow have the numbers that follow, without a gap. With ``ocishim-resume-after: N`` in its own metadata it begins after
+the event of number N, without it with the next that happens. Event itself has no field for a number.
+
+Source: containerd's events service (ttrpc); the first API's Events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from google.protobuf.empty_pb2 import Empty
+
+from shim.errors import InvalidArgument, ResourceExhausted, ShimError
+from shim.grpc_api import task_events
+from shim.grpc_api.calls import metadata_number
+from shim.grpc_api.event_log import KEPT
+from shim.grpc_api.known import CREATE, DELETE, EXIT, START, START_PROCESS
+from shim.proto.events_service_pb2 import ForwardRequest
+from shim.transport.calls import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from shim.grpc_api.calls import Context
+    from shim.grpc_api.event_log import EventLog
+    from shim.grpc_api.known import Known, KnownContainer
+    from shim.proto.first_api_pb2 import Container, Event, EventsRequest
+    from shim.proto.types_pb2 import Envelope
+    from shim.transport.calls import CallContext
+
+__all__ = ["FIRST_KEY", "RESUME_KEY", "Events"]
+
+FIRST_KEY = "ocishim-first"
+RESUME_KEY = "ocishim-resume-after"
+
+_SERVICE = "containerd.services.events.ttrpc.v1.Events"
+_DESCRIBE_S = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Events:
+    """``describe`` says what is known of a container, and raises ShimError where nothing is."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        known: Known,
+        describe: Callable[[str], Awaitable[Container]],
+        namespace: str,
+    ) -> None:
+        self._log = log
+        self._known = known
+        self._describe = describe
+        self._namespace = namespace
+
+    # In.
+
+    def services(self) -> Mapping[str, Mapping[str, Method]]:
+        """What shims call, ready for a ttrpc server."""
+        return {_SERVICE: {"Forward": Method(self.forward, ForwardRequest)}}
+
+    async def forward(self, request: ForwardRequest, _: CallContext) -> Empty:
+        """The event is stored, and told to every subscriber; or was so already.
+
+        Raises:
+            InvalidArgument: it is none of ours, and will never be.
+        """
+        envelope = request.envelope
+        if envelope.namespace != self._namespace:
+            raise InvalidArgument(
+                f"events of namespace {envelope.namespace!r} are not taken here, only those of {self._namespace!r}"
+            )
+        await self._tell_envelope(envelope)
+        return Empty()
+
+    async def take(self, envelope: Envelope) -> None:
+        """As ``forward``, for what a shim has left on disk; what is no event is left out."""
+        try:
+            await self._tell_envelope(envelope)
+        except InvalidArgument as error:
+            _log.error("an event is lost: %s", error)
+
+    async def _tell_envelope(self, envelope: Envelope) -> None:
+        told = task_events.read(envelope)
+        if told is not None:
+            await self.tell(*told)
+
+    async def tell(self, event: Event, key: str) -> None:
+        """``event`` is stored, and told; nothing was done when one of that key was, or when it says nothing new."""
+        if self._log.number_of(key) is None:
+            await self._fill(event)
+        # Not before: others were told while the container was described.
+        if self._log.number_of(key) is None and not self._known.repeats(event):
+            self._end_of_namesake(event)
+            # It was asked a moment later, and more may have happened to it.
+            for container in event.containers:
+                container.status = self._known.status_after(event)
+            self._log.append(event, key)
+            self._remember(event)
+        if (number := self._log.number_of(key)) is not None:
+            await self._log.stored(number)
+
+    def _end_of_namesake(self, event: Event) -> None:
+        """One of the same id was there, and nobody has told its end: it went while we were away."""
+        before = self._known.get(event.id)
+        if event.type != CREATE or before is None or before.ended or not before.pid:
+            return
+        missed = task_events.end(event.id, before.pid, task_events.UNKNOWN_STATUS)
+        missed.bundlePath = before.bundle
+        self._log.append(missed, f"missed {event.id} {before.pid} {self._log.last}")
+
+    async def _fill(self, event: Event) -> None:
+        """The fields that say more than the shim did."""
+        known = self._known.get(event.id)
+        about = None
+        # Of what is gone nobody can tell any more; and the shim may wait for us before it answers.
+        if event.type != DELETE:
+            try:
+                async with asyncio.timeout(_DESCRIBE_S):
+                    about = await self._describe(event.id)
+            except (ShimError, TimeoutError) as error:
+                _log.info("a %s of container %s is told without details: %s", event.type, event.id, error)
+        if about is not None:
+            event.bundlePath = about.bundlePath
+            event.containers.append(about)
+        elif known is not None:
+            event.bundlePath = known.bundle or event.bundlePath
+        self._fill_process(event, known)
+
+    @staticmethod
+    def _fill_process(event: Event, known: KnownContainer | None) -> None:
+        if not event.pid and known is not None:
+            event.pid = known.pid
+        candidates = [p for c in event.containers for p in c.processes if p.pid == event.pid]
+        if event.type in {START, START_PROCESS} and candidates:
+            event.process.CopyFrom(candidates[0])
+        elif event.type == EXIT and known is not None and event.pid in known.processes:
+            event.process.CopyFrom(known.processes[event.pid])
+
+    def _remember(self, event: Event) -> None:
+        found = self._known.get(event.id)
+        if found is not None and event.HasField("process") and event.type != EXIT:
+            found.processes[event.pid] = event.process
+
+    # Out.
+
+    async def subscribe(self, _: EventsRequest, context: Context) -> None:
+        """Every event is written, in order, until the client goes or is too slow.
+
+        Raises:
+            OutOfRange: the events that it asks for are not kept any more.
+            ResourceExhausted: it is more than ``KEPT`` events behind.
+        """
+        after = metadata_number(context, RESUME_KEY, int)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        reader = self._log.reader(None if after is None else int(after), on_cut=lambda: _cancel(task))
+        try:
+            await context.send_initial_metadata(((FIRST_KEY, str(reader.following)),))
+            while True:
+                await context.write(await reader.next())
+        except asyncio.CancelledError:
+            if not reader.cut:
+                raise
+            task.uncancel()
+            raise ResourceExhausted(
+                f"the subscriber is more than {KEPT} events behind; it can go on from the last that it has got, "
+                f"with the metadata {RESUME_KEY}, as long as that is kept"
+            ) from None
+        finally:
+            self._log.forget(reader)
+
+
+def _cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()

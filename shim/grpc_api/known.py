@@ -1,0 +1,136 @@
+"""What the events that were told say of the containers: which there are, and which of their processes run.
+
+It is what makes an end told once. A shim sends an event again when it has not heard that it was taken, and what nobody saw
+end is told by ``reconcile.py``: either is a repetition when the process has ended here before. Processes go by their pids,
+which is all that an Event says of them, so that the same can be made anew of events that were stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from shim.proto.first_api_pb2 import Event, Process
+
+__all__ = [
+    "CHECKPOINT",
+    "CREATE",
+    "DELETE",
+    "EXIT",
+    "OOM",
+    "PAUSE",
+    "RESUME",
+    "START",
+    "START_PROCESS",
+    "Known",
+    "KnownContainer",
+]
+
+# As the first containerd had them; create, checkpoint and delete, which it did not tell, are in their manner.
+CREATE = "create"
+START = "start-container"
+START_PROCESS = "start-process"
+EXIT = "exit"
+PAUSE = "pause"
+RESUME = "resume"
+OOM = "oom"
+CHECKPOINT = "checkpoint"
+DELETE = "delete"
+
+_STATUS = {CREATE: "created", START: "running", PAUSE: "paused", RESUME: "running"}
+
+
+@dataclass(slots=True)
+class KnownContainer:
+    """One container. ``processes`` is what was said of them, as far as this process has heard it."""
+
+    bundle: str = ""
+    pid: int = 0
+    status: str = "created"
+    execs: set[int] = field(default_factory=set)
+    processes: dict[int, Process] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of its init was told."""
+        return self.status == "stopped"
+
+
+class Known:
+    """All of them, by id."""
+
+    def __init__(self) -> None:
+        self._containers: dict[str, KnownContainer] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, KnownContainer]]:
+        return iter(list(self._containers.items()))
+
+    def get(self, container_id: str) -> KnownContainer | None:
+        """The container of that id, unless it was never told of, or deleted."""
+        return self._containers.get(container_id)
+
+    def repeats(self, event: Event) -> bool:
+        """Whether ``event`` is the end of what has ended, or is not known to be there."""
+        found = self._containers.get(event.id)
+        if event.type == DELETE:
+            return found is None
+        if event.type != EXIT or found is None:
+            return False
+        if event.pid == found.pid or not event.pid:
+            return found.ended
+        return event.pid not in found.execs
+
+    def status_after(self, event: Event) -> str:
+        """That of the container, once ``event`` has happened."""
+        found = self._containers.get(event.id, KnownContainer())
+        if event.type == EXIT:
+            return found.status if event.pid in found.execs else "stopped"
+        return _STATUS.get(event.type, found.status)
+
+    def apply(self, event: Event) -> None:
+        """``event`` has happened."""
+        if event.type == DELETE:
+            self._containers.pop(event.id, None)
+            return
+        if event.type == CREATE:
+            self._containers[event.id] = KnownContainer()
+        found = self._containers.setdefault(event.id, KnownContainer())
+        status = self.status_after(event)
+        found.bundle = event.bundlePath or found.bundle
+        if event.type == EXIT:
+            self._ended(found, event.pid)
+            return
+        if event.type == START_PROCESS:
+            found.execs.add(event.pid)
+        elif event.type in {CREATE, START}:
+            found.pid = event.pid or found.pid
+        if not found.ended:
+            found.status = status
+
+    @staticmethod
+    def _ended(found: KnownContainer, pid: int) -> None:
+        found.processes.pop(pid, None)
+        if pid in found.execs:
+            found.execs.discard(pid)
+            return
+        found.pid = pid or found.pid
+        found.status = "stopped"
+        found.execs.clear()
+        found.processes.clear()
+
+    def to_data(self) -> dict[str, Any]:
+        """As JSON has it, without ``processes``."""
+        return {
+            name: {"bundle": c.bundle, "pid": c.pid, "status": c.status, "execs": sorted(c.execs)}
+            for name, c in self._containers.items()
+        }
+
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """All is as when ``to_data`` made ``data``."""
+        self._containers = {
+            name: KnownContainer(str(c["bundle"]), int(c["pid"]), str(c["status"]), set(c["execs"]))
+            for name, c in data.items()
+        }
