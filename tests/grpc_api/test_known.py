@@ -32,7 +32,7 @@ def test_a_life():
     for one in [*LIFE, event("pause"), event("oom"), event("resume"), event("exit", 10)]:
         known.apply(one)
         statuses.append(known.get("c").status)
-    assert statuses == ["created", *["running"] * 4, "paused", "running", "running", "stopped"]
+    assert statuses == ["created", *["running"] * 4, "paused", "paused", "running", "stopped"]
     assert known.get("c").ended
     known.apply(event("delete", 10))
     assert known.get("c") is None
