@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shim.cli import options, output
+from shim.cli.catalog_runtime import for_container
 from shim.cli.settings import Settings, pass_settings
 from shim.containers.task_client import NAMESPACE
 from shim.process import Reaper
@@ -31,7 +32,7 @@ _SHORT = 8
 def command(settings: Settings, /, *, runtime: str | None, as_json: bool) -> None:
     """Show what an OCI runtime can do."""
     config = settings.config if runtime is None else replace(settings.config, runtime=runtime)
-    found = asyncio.run(_features(config))
+    found = asyncio.run(_features(for_container(config)))
     if as_json:
         output.print_json(found)
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shim.cli import options
+from shim.cli.catalog_runtime import for_container
 from shim.cli.values import CONTAINER, Value
 from shim.oci.resources import parse_cpus, parse_size
 
@@ -73,9 +74,11 @@ class LaunchOptions:
         """What the command line asks for, on top of ``config``."""
         from shim.containers.launch import Request  # noqa: PLC0415 - start-up time
 
+        overrides = self.overrides()
+        config = for_container(replace(config, **overrides, auto_remove=auto_remove), overrides)
         return Request(
             bundle=self.bundle,
-            config=replace(config, **self.overrides(), auto_remove=auto_remove),
+            config=config,
             id=self.container_id or "",
             terminal=self.terminal,
             interactive=self.interactive,

@@ -43,4 +43,9 @@ detach_keys = click.option(
 exec_id = click.option(
     "--exec", "exec_id", metavar="EXEC", default="", help="An exec of the container, not its init."
 )
-runtime = click.option("--runtime", type=RUNTIME, metavar="NAME|PATH", help="runc, crun, runsc, or a path.")
+runtime = click.option(
+    "--runtime",
+    type=RUNTIME,
+    metavar="NAME|PATH",
+    help="runc, crun, runsc, a path, or catalog:NAME; see ocishim runtime.",
+)

@@ -11,6 +11,7 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
+from shim.cli.values import RUNTIME
 from shim.cli.vault_style import (
     VaultCommand,
     catalog,
@@ -48,7 +49,11 @@ def command() -> None:
 @_NAME
 @_TYPE
 @click.option(
-    "--oci-runtime", default="", metavar="NAME|PATH", help="The OCI runtime. [default, when run: runsc]"
+    "--oci-runtime",
+    type=RUNTIME,
+    default="",
+    metavar="NAME|PATH",
+    help="The OCI runtime. [default, when run: runsc]",
 )
 @click.option(
     "--cgroup-parent", default="", metavar="PATH", help="The parent of the cgroup of each container."

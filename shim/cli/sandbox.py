@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shim.cli import exit_codes, options, output
+from shim.cli.catalog_runtime import for_sandbox
 from shim.cli.sandbox_file import read_config
 from shim.cli.settings import Settings, pass_settings
 from shim.errors import FailedPrecondition, ShimError
@@ -42,7 +43,7 @@ def run(settings: Settings, /, file: str, *, detach: bool) -> int:
     Their output is shown with their names. Ctrl-C ends them; the sandbox is removed at the end. The exit code is that of
     the first container.
     """
-    config = read_config(file)
+    config = for_sandbox(read_config(file), settings.config)
     if detach:
         asyncio.run(_create(settings, config))
         output.say(config.id)
@@ -59,7 +60,7 @@ def run(settings: Settings, /, file: str, *, detach: bool) -> int:
 @pass_settings
 def create(settings: Settings, /, file: str, *, as_json: bool) -> None:
     """Make and start the sandbox that FILE (YAML or TOML) describes, and leave it running."""
-    status = asyncio.run(_create(settings, read_config(file)))
+    status = asyncio.run(_create(settings, for_sandbox(read_config(file), settings.config)))
     if as_json:
         output.print_json(status.to_dict())
     else:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = [
+    "CATALOG",
     "CONTAINER",
     "DETACH_KEYS",
     "ENV",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+CATALOG = "catalog:"
+"""What the name of a runtime of the catalog begins with, where others may be meant."""
 
 # _NSIG of the kernel: the standard library knows only the names of 1 to 31, RTMIN (34) and RTMAX (64).
 _LAST_SIGNAL = 64
@@ -93,7 +97,19 @@ def _parse_variable(text: str) -> str:
 
 def _parse_runtime(text: str) -> str:
     # The shim has another working directory than we have.
-    return os.path.abspath(text) if "/" in text else text
+    return os.path.abspath(text) if "/" in text and not text.startswith(CATALOG) else text
+
+
+def _runtimes(ctx: click.Context, _param: click.Parameter) -> Iterable[str]:
+    from shim.catalog import Catalog  # noqa: PLC0415 - start-up time
+
+    options = ctx.find_root().params
+    try:
+        config = Settings(options.get("state_root"), options.get("config_path")).config
+        found = Catalog(config.storage, config.data_root).runtimes()
+    except ShimError:
+        found = []
+    return ("runc", "crun", "runsc", *(CATALOG + runtime.name for runtime in found))
 
 
 def _container_ids(ctx: click.Context, param: click.Parameter) -> Iterable[str]:
@@ -139,5 +155,5 @@ class Value(click.ParamType[_T]):
 CONTAINER = Value("id", validate_id, _container_ids)
 DETACH_KEYS = Value("keys", parse_detach_keys)
 ENV = Value("variable", _parse_variable)
-RUNTIME = Value("runtime", _parse_runtime, lambda _ctx, _param: ("runc", "crun", "runsc"))
+RUNTIME = Value("runtime", _parse_runtime, _runtimes)
 SIGNAL = Value("signal", parse_signal, lambda _ctx, _param: _NAMES)

@@ -31,15 +31,15 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The configuration of all verbs and shims: groups of this test alone, which go with it."""
+    """The configuration of all verbs and shims: groups and data of this test alone, which go with it."""
     file = tmp_path / "config.toml"
+    file.write_text(f'data_root = "{tmp_path}/data"\n')
+    monkeypatch.setenv("OCISHIM_CONFIG", str(file))
     if not bed.is_root():
-        file.touch()
         yield file
         return
     parent = CgroupParent()
-    file.write_text(f'cgroup_parent = "{parent.path}"\n')
-    monkeypatch.setenv("OCISHIM_CONFIG", str(file))
+    file.write_text(f'{file.read_text()}cgroup_parent = "{parent.path}"\n')
     yield file
     parent.remove()
 
