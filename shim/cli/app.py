@@ -60,6 +60,9 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "token": "Who may use the API, and what for.",
         "image": "Import, list and remove images.",
     },
+    "Server": {
+        "daemon": "Serve the catalog over HTTP and containers over gRPC.",
+    },
     "Host": {
         "spec": "Write a config.json to begin with.",
         "features": "Show what an OCI runtime can do.",

@@ -1,0 +1,1 @@
+"""``ocishim daemon``: the HTTP and the gRPC API in one process, which owns no container."""
