@@ -220,7 +220,7 @@ class PluginClient:
         log.end()
         parts = [f"plugin {runner.name}: {error}", " ".join(runner.diagnose().split())]
         if tail := log.tail():
-            parts.append(f"the end of its log: {' / '.join(tail)}")
+            parts.append(f"the end of its log: {' / '.join(' '.join(line.split()) for line in tail)}")
         return type(error)("; ".join(part for part in parts if part))
 
     async def _close(self) -> None:

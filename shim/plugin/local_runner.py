@@ -10,6 +10,8 @@ Man pages: pidfd_open(2), waitpid(2).
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import os
 import shlex
 import signal
@@ -21,6 +23,7 @@ from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
 from shim.linux.fd import OwnedFd, pipe
 from shim.process import Child, Exit, encoded
 from shim.process.reaper import which
+from shim.process.thread import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,11 +37,19 @@ _UNKNOWN_STATUS = 255 << 8
 class LocalRunner:
     """A ``Runner`` of the program ``argv``."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str], *, inherit_env: bool = True) -> None:
-        """``env`` comes on top of our own environment, or alone without ``inherit_env``."""
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str], *, inherit_env: bool = True, sha256: str = ""
+    ) -> None:
+        """``env`` comes on top of our own environment, or alone without ``inherit_env``.
+
+        A program with another SHA-256 than ``sha256`` (in hexadecimal) is not started. Who may write to the file can
+        still change it after it was looked at.
+        """
         self._argv = list(argv)
+        self._sha256 = sha256.lower().removeprefix("sha256:")
         self._env = {**(os.environ if inherit_env else {}), **env}
         self._child: Child | None = None
+        self._pidfd = -1  # the child's, as the loop knows it
         self._pipes: list[asyncio.BaseTransport] = []
         self._readers: list[asyncio.StreamReader] = []
 
@@ -69,9 +80,11 @@ class LocalRunner:
 
         Raises:
             NotFound: there is no such program.
+            FailedPrecondition: it has another checksum.
             ShimError: it cannot be started.
         """
         try:
+            await self._verify()
             with ExitStack() as ours:
                 null = ours.enter_context(_null())
                 out, out_end = map(ours.enter_context, pipe())
@@ -102,6 +115,7 @@ class LocalRunner:
         """The plugin is no longer ours: its output goes to nobody, and a Go program that then writes to it is killed."""
         self._close_pipes()
         if self._child is not None and self._child.exit is None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
             self._child.close()
 
     def diagnose(self) -> str:
@@ -126,6 +140,15 @@ class LocalRunner:
             raise FailedPrecondition(f"plugin {self.name} has not been started")
         return self._child
 
+    async def _verify(self) -> None:
+        if not self._sha256:
+            return
+        found = await in_thread(_sha256_of, which(self._argv[0]))
+        if not hmac.compare_digest(found, self._sha256):
+            raise FailedPrecondition(
+                f"plugin {self.name} cannot be started: its checksum is sha256:{found}, not sha256:{self._sha256}"
+            )
+
     async def _connect(self, *ends: OwnedFd) -> None:
         loop = asyncio.get_running_loop()
         for end in ends:
@@ -139,9 +162,9 @@ class LocalRunner:
     def _spawn(self, fds: list[int]) -> Child:
         argv = [os.fsencode(which(self._argv[0])), *map(os.fsencode, self._argv[1:])]
         pid, number = _native.spawn(argv, encoded(self._env), fds)
-        pidfd = OwnedFd(number)
-        child = Child(pid, pidfd)
+        child = Child(pid, OwnedFd(number))
         asyncio.get_running_loop().add_reader(number, _reap, child, number)
+        self._pidfd = number
         return child
 
     def _close_pipes(self) -> None:
@@ -156,6 +179,11 @@ def _reap(child: Child, pidfd: int) -> None:
     except ChildProcessError:
         status = _UNKNOWN_STATUS
     child.ended(Exit.from_wait_status(status))
+
+
+def _sha256_of(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _null() -> OwnedFd:
