@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shim.cli.values import CATALOG
@@ -16,6 +17,7 @@ from shim.errors import FailedPrecondition
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from shim.catalog import PluginRuntime
     from shim.config import Config
     from shim.sandbox import SandboxConfig
 
@@ -56,13 +58,8 @@ def _members(runtime: str, config: Config) -> dict[str, Any]:
     from shim.catalog import Catalog  # noqa: PLC0415 - start-up time
 
     found = Catalog(config.storage, config.data_root).runtime(runtime.removeprefix(CATALOG))
-    if found.rootless and os.geteuid() == 0:
-        # An OCI runtime has the rights of whoever starts it. Those of a user are had by being one: a root that gave its own
-        # up for the runtime would have kept them for the shim, which does all that the runtime does not.
-        raise FailedPrecondition(
-            f"runtime {found.name} of the catalog is rootless: run ocishim as a user other than root, with a bundle that "
-            "is made for that (ocishim spec --rootless), or register it without -rootless"
-        )
+    if found.rootless:
+        _check_rootless(found)
     members = {
         "runtime": found.binary,
         "cgroup_parent": found.cgroup_parent,
@@ -70,3 +67,18 @@ def _members(runtime: str, config: Config) -> dict[str, Any]:
         "memory_bytes": found.memory_bytes,
     }
     return {name: value for name, value in members.items() if value}
+
+
+def _check_rootless(runtime: PluginRuntime) -> None:
+    # An OCI runtime has the rights of whoever starts it. Those of a user are had by being one: a root that gave its own up
+    # for the runtime would have kept them for the shim, which does all that the runtime does not.
+    if os.geteuid() == 0:
+        raise FailedPrecondition(
+            f"runtime {runtime.name} of the catalog is rootless: run ocishim as a user other than root, with a bundle that "
+            "is made for that (ocishim spec --rootless), or register it without -rootless"
+        )
+    if Path(runtime.binary).name == "runsc":
+        raise FailedPrecondition(
+            f"runtime {runtime.name} of the catalog is rootless, and runsc, which it names, has no such mode for containers "
+            "that are created; register it with -oci_runtime=runc"
+        )

@@ -70,6 +70,10 @@ class ControlGroup:
             return cls(shop, container_id, spec.cgroups_path, systemd=True)
         if config.cgroup_parent:
             path = f"{config.cgroup_parent}/{container_id}"
+        elif os.geteuid() and not spec.cgroups_path and shop.hierarchy.mode != "unified":
+            # A user may seldom make groups here. Where no path asks for one, the runtime goes on without, unless there are
+            # limits: then it says that it cannot set them.
+            return cls(shop, container_id, "", systemd=False)
         else:
             path = spec.cgroups_path or f"{_DEFAULT_PARENT}/{_distinct(config.state_root, container_id)}"
         return cls(shop, container_id, clean_path(path), systemd=False)
