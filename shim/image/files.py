@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from shim.errors import InvalidArgument, ResourceExhausted
+from shim.linux.fd import OwnedFd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from shim.image.manifest import Descriptor
 
-__all__ = ["open_regular", "read_document", "sync", "take"]
+__all__ = ["as_regular", "open_regular", "read_document", "sync", "take"]
 
 _CHUNK = 1 << 20
 
@@ -34,12 +35,19 @@ def open_regular(path: Path) -> BufferedReader:
         InvalidArgument: it is no regular file.
         OSError: it cannot be opened.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = open(fd, "rb")  # noqa: SIM115 - the caller's
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        file.close()
-        raise InvalidArgument(f"{path} is no regular file")
-    return file
+    with OwnedFd(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
+        return as_regular(fd, str(path))
+
+
+def as_regular(fd: OwnedFd, what: str) -> BufferedReader:
+    """The file of ``fd``, which it takes.
+
+    Raises:
+        InvalidArgument: it is no regular file; ``what`` names it.
+    """
+    if not stat.S_ISREG(os.fstat(fd.fileno()).st_mode):
+        raise InvalidArgument(f"{what} is no regular file")
+    return open(fd.detach(), "rb")
 
 
 def read_document(path: Path, limit: int) -> bytes:

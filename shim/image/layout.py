@@ -71,7 +71,7 @@ def find(layout: Path, name: str, limits: Limits) -> Found:
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{where}/oci-layout is not JSON: {error}") from None
     if not isinstance(version, dict) or version.get("imageLayoutVersion") != _VERSION:
-        raise InvalidArgument(f"{where} is no OCI layout of version {_VERSION}")
+        raise InvalidArgument(f"{where}/oci-layout is not that of version {_VERSION}")
     entries = _meant(top, name, where)
     descriptor, index = _manifest_of(layout, choose(entries, f"{where}/index.json"), limits)
     manifest = parse_manifest(_document(layout, descriptor, limits), descriptor.digest)

@@ -144,6 +144,8 @@ def members(stream: TarStream, what: str) -> Iterator[tarfile.TarInfo]:
                     )
                 if entry is None:
                     break
+                if entry.size < 0:
+                    raise InvalidArgument(f"{what}: an entry says that it has less than no bytes")
                 yield entry
     except _BROKEN as error:
         raise InvalidArgument(f"{what} is damaged, or no tar: {error}") from None

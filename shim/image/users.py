@@ -9,11 +9,11 @@ Source: passwd(5), group(5); moby sys/user, ``GetExecUser`` (what a number or a 
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shim.errors import InvalidArgument, NotFound, from_os_error
+from shim.image.files import as_regular
 from shim.linux.paths import open_in_root
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["User", "resolve_user"]
 
 _MOST = 4 << 20
+_DIGITS = 20
+# Up to the group in passwd, up to the members in group.
+_LEAST = 4
 _LAST_ID = (1 << 31) - 1
 
 
@@ -55,12 +58,12 @@ def resolve_user(rootfs: Path, user: str) -> User:
         ShimError: one cannot be read.
     """
     wanted, _, wanted_group = user.partition(":")
-    known = _entries(rootfs, "etc/passwd", 7)
+    known = _entries(rootfs, "etc/passwd")
     entry = _match(known, wanted or "0")
     if entry is None:
         entry = _Entry("", _number(wanted or "0", "user"), ("0",))
-    gid = int(entry.rest[0]) if entry.rest[0].isdecimal() else 0
-    groups = _entries(rootfs, "etc/group", 4)
+    gid = _id(entry.rest[0]) or 0
+    groups = _entries(rootfs, "etc/group")
     additional: tuple[int, ...] = ()
     if wanted_group:
         group = _match(groups, wanted_group)
@@ -76,17 +79,20 @@ def _match(known: list[_Entry], wanted: str) -> _Entry | None:
     for entry in known:
         if entry.name == wanted:
             return entry
-    if wanted.isascii() and wanted.isdecimal():
-        for entry in known:
-            if entry.id == int(wanted):
-                return entry
-    return None
+    number = _id(wanted)
+    return next((entry for entry in known if entry.id == number), None)
+
+
+def _id(text: str) -> int | None:
+    """The number that ``text`` is; of a long one so much that it is out of range."""
+    return int(text[:_DIGITS]) if text.isascii() and text.isdecimal() else None
 
 
 def _number(text: str, kind: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
+    number = _id(text)
+    if number is None:
         raise NotFound(f"the image has no {kind} {text!r}")
-    return _checked(int(text[:20]))
+    return _checked(number)
 
 
 def _checked(number: int) -> int:
@@ -95,28 +101,23 @@ def _checked(number: int) -> int:
     return number
 
 
-def _entries(rootfs: Path, path: str, fields: int) -> list[_Entry]:
+def _entries(rootfs: Path, path: str) -> list[_Entry]:
     found = []
     for line in _read(rootfs, path).decode("utf-8", "replace").splitlines():
         parts = line.split(":")
-        if (
-            len(parts) >= min(fields, 4)
-            and parts[2].isascii()
-            and parts[2].isdecimal()
-            and len(parts[2]) < 11
-        ):
-            found.append(_Entry(parts[0], int(parts[2]), tuple(parts[3:])))
+        if len(parts) >= _LEAST and (number := _id(parts[2])) is not None:
+            found.append(_Entry(parts[0], number, tuple(parts[3:])))
     return found
 
 
 def _read(rootfs: Path, path: str) -> bytes:
     try:
         # Not to wait for who writes into a FIFO of that name.
-        with open_in_root(rootfs, path, os.O_RDONLY | os.O_NONBLOCK) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InvalidArgument(f"/{path} of the image is no regular file")
-            with open(file.detach(), "rb") as opened:
-                return opened.read(_MOST)
+        with (
+            open_in_root(rootfs, path, os.O_RDONLY | os.O_NONBLOCK) as fd,
+            as_regular(fd, f"/{path} of the image") as file,
+        ):
+            return file.read(_MOST)
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as error:
