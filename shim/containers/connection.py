@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shim.containers.task_client import NAMESPACE
+from shim.process.thread import in_thread
 from shim.sandbox.task_client import TaskClient, dial
 
 if TYPE_CHECKING:
@@ -20,5 +21,5 @@ async def connected(container: Container) -> TaskClient:
         Unavailable: its shim is gone.
         FailedPrecondition: it has no record.
     """
-    what = f"the shim of container {container.id}"
-    return TaskClient(await dial(what, container.record().address), NAMESPACE)
+    record = await in_thread(container.record)
+    return TaskClient(await dial(f"the shim of container {container.id}", record.address), NAMESPACE)

@@ -41,6 +41,10 @@ __all__ = ["Launched", "Prepared", "Request", "launched", "options_toml", "prepa
 _CREATE_ENDS_S = 5.0
 
 
+def _nothing(_: Container) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What is to be run, and how it is connected."""
@@ -59,6 +63,8 @@ class Request:
     foreground: bool = False
     streams: Streams | None = None
     """Where its streams go, where that is somebody else's business; the three above then say nothing."""
+    claimed: Callable[[Container], None] = _nothing
+    """Called when the id is this container's, before there is anything else of it."""
     events_address: str = ""
     """The ttrpc socket of whoever is to hear of it; empty: the daemon, where there is one."""
 
@@ -104,6 +110,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         log_file = _check_log_file(request.log_file, undo) if request.log_file else ""
         container = _claim(Containers(request.config.state_root), request)
         undo.callback(container.remove)
+        request.claimed(container)
         streams = _Streams.make(container, request, log_file, terminal=request.terminal or spec.terminal)
         fifos = close.enter_context(streams.opened()) if request.foreground else None
         bundle.derive(spec, request.bundle, container.directory, terminal=streams.terminal)

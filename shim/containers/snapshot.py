@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from shim.errors import FailedPrecondition, NotFound, ShimError, Unavailable
 if TYPE_CHECKING:
     from shim.containers.containers import Container, Record
 
-__all__ = ["Snapshot", "look", "timestamp"]
+__all__ = ["Snapshot", "alook", "look", "timestamp"]
 
 
 def timestamp(ns: int) -> str:
@@ -53,23 +54,46 @@ def look(container: Container) -> Snapshot:
     """What is known of ``container`` now. Raises nothing: what is in the way is part of the answer."""
     try:
         record = container.record()
-    except FailedPrecondition as error:
-        return Snapshot(container.id, "creating", note=str(error))
     except ShimError as error:
-        return Snapshot(container.id, "unknown", note=str(error))
+        return _without_record(container, error)
     try:
         with container.connect() as task:
             return _from_shim(record, task.inspect())
-    except NotFound:
+    except ShimError as error:
+        return _without_answer(container, record, error)
+
+
+async def alook(container: Container) -> Snapshot:
+    """As ``look``, from an event loop."""
+    # The command line looks at containers without asyncio.
+    from shim.containers.connection import connected  # noqa: PLC0415 - start-up time
+    from shim.process.thread import in_thread  # noqa: PLC0415
+
+    try:
+        record = await in_thread(container.record)
+    except ShimError as error:
+        return _without_record(container, error)
+    try:
+        with closing(await connected(container)) as client:
+            return _from_shim(record, await client.inspect(container.id))
+    except ShimError as error:
+        return await in_thread(_without_answer, container, record, error)
+
+
+def _without_record(container: Container, error: ShimError) -> Snapshot:
+    status = "creating" if isinstance(error, FailedPrecondition) else "unknown"
+    return Snapshot(container.id, status, note=str(error))
+
+
+def _without_answer(container: Container, record: Record, error: ShimError) -> Snapshot:
+    if isinstance(error, NotFound):
         hint = f"to remove it: ocishim delete --force {record.id}"
         note = f"it is being made or deleted just now, or that was cut short; {hint}"
         return _snapshot(record, "creating", shim_pid=record.shim_pid, note=note)
-    except Unavailable:
+    if isinstance(error, Unavailable):
         return _from_disk(container, record)
-    except ShimError as error:
-        return _snapshot(
-            record, "unknown", shim_pid=record.shim_pid, note=f"its shim does not answer: {error}"
-        )
+    note = f"its shim does not answer: {error}"
+    return _snapshot(record, "unknown", shim_pid=record.shim_pid, note=note)
 
 
 def _snapshot(record: Record, status: str, **more: Any) -> Snapshot:

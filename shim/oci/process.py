@@ -138,10 +138,12 @@ def _capabilities_of(uid: int, capabilities: Mapping[str, Any]) -> Json:
     return {"bounding": bounding, **({"permitted": bounding, "effective": bounding} if uid == 0 else {})}
 
 
-def _with_user(process: Mapping[str, Any], uid: int, gid: int) -> Json:
-    """``process`` as another user: no supplementary groups, and the capabilities that this user has."""
+def _with_user(process: Mapping[str, Any], uid: int, gid: int, groups: Sequence[int]) -> Json:
+    """``process`` as another user: with these supplementary groups only, and the capabilities that this user has."""
     old = process.get("user") or {}
     changed = {**process, "user": {"uid": uid, "gid": gid}}
+    if groups:
+        changed["user"]["additionalGids"] = list(groups)
     if old.get("umask") is not None:
         changed["user"]["umask"] = old["umask"]
     if process.get("capabilities") and (old.get("uid") or 0) != uid:
@@ -156,12 +158,13 @@ def derive(
     env: Iterable[str] = (),
     cwd: str | None = None,
     user: tuple[int, int] | None = None,
+    groups: Sequence[int] = (),
     terminal: bool = False,
     size: tuple[int, int] | None = None,
 ) -> Json:
     """A Process that runs ``args`` beside ``container_process``, with everything of that one that is not given here.
 
-    ``env`` adds to or replaces variables, ``user`` is uid and gid, ``size`` rows and columns of the terminal.
+    ``env`` adds to or replaces variables, ``user`` is uid and gid, ``groups`` that user's others, ``size`` rows and columns of the terminal.
 
     Raises:
         InvalidArgument: a value cannot be that of a process, for example an empty ``args`` or a relative ``cwd``.
@@ -173,5 +176,5 @@ def derive(
     if cwd is not None:
         process["cwd"] = cwd
     if user is not None:
-        process = _with_user(process, *user)
+        process = _with_user(process, *user, groups)
     return check_object(process, PROCESS, "exec")

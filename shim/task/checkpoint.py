@@ -1,7 +1,7 @@
 """Images of containers: how they are to be read again, and where criu leaves its log.
 
 criu has to be told when it reads what it was told when it wrote, such as that there are open connections. So that whoever
-has an image need not know it, what was asked for stands in a file among criu's.
+has an image need not know it, a note of it is left among criu's files when they are complete.
 
 The image belongs to the client, who may store all that is in its directory; so criu works in a directory of the bundle,
 which goes away. Its log is what explains a failure: then it stays in the bundle, and the error names it.
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from shim.runtime import CheckpointOptions
     from shim.task.bundle import Bundle
 
-__all__ = ["as_written", "check_image", "noted", "work_directory"]
+__all__ = ["IMAGE_NOTE", "as_written", "check_image", "leave_note", "work_directory"]
 
-_NOTE = "ocishim.json"
+IMAGE_NOTE = "ocishim.json"
+"""In an image that is complete."""
 _NOTED = ("tcp_established", "external_unix_sockets", "shell_job", "file_locks")
 
 
@@ -46,22 +47,15 @@ def check_image(options: CheckpointOptions) -> None:
         raise NotFound(f"checkpoint {options.image_path} does not exist")
 
 
-@contextmanager
-def noted(options: CheckpointOptions) -> Iterator[None]:
-    """The image that is written inside has a note of how it has to be read, where that needs to be said.
+def leave_note(options: CheckpointOptions) -> None:
+    """The image has a note of how it has to be read.
 
     Raises:
         ShimError: it cannot be written.
     """
-    flags = {name: True for name in _NOTED if getattr(options, name)}
-    note = Path(options.image_path, _NOTE)
-    if flags:
-        records.save(note, flags, synced=False)
-    try:
-        yield
-    except BaseException:
-        note.unlink(missing_ok=True)
-        raise
+    records.save(
+        Path(options.image_path, IMAGE_NOTE), {name: True for name in _NOTED if getattr(options, name)}
+    )
 
 
 def as_written(options: CheckpointOptions) -> CheckpointOptions:
@@ -72,11 +66,11 @@ def as_written(options: CheckpointOptions) -> CheckpointOptions:
         ShimError: it cannot be read.
     """
     try:
-        note = records.load(Path(options.image_path, _NOTE))
+        note = records.load(Path(options.image_path, IMAGE_NOTE))
     except NotFound:
         return options
     if not set(note) <= set(_NOTED) or not all(value is True for value in note.values()):
-        raise DataLoss(f"{_NOTE} in checkpoint {options.image_path} has other members than such a note")
+        raise DataLoss(f"{IMAGE_NOTE} in checkpoint {options.image_path} has other members than such a note")
     return replace(options, **note)
 
 

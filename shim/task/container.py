@@ -20,10 +20,11 @@ from shim.oci import process as oci_process
 from shim.oci.identifiers import validate_id
 from shim.oci.resources import merge
 from shim.oci.spec import to_json
+from shim.process.thread import in_thread
 from shim.stdio import IOSettings, ProcessIO
 from shim.task import events
 from shim.task.bundle import Bundle, short_directory
-from shim.task.checkpoint import noted, work_directory
+from shim.task.checkpoint import leave_note, work_directory
 from shim.task.ending import Ending
 from shim.task.exec_process import ExecProcess
 from shim.task.init_process import InitProcess
@@ -311,8 +312,9 @@ class Container:
         """
         async with self._lock:
             self.init.machine.check("checkpoint")
-            with noted(options), work_directory(self.bundle, options, "dump") as place:
+            with work_directory(self.bundle, options, "dump") as place:
                 await self.driver.checkpoint(self.id, place)
+            await in_thread(leave_note, options, always=True)
             self._shop.publish(events.TaskCheckpointed(self.id, options.image_path))
 
     def resize(self, size: Winsize, exec_id: str = "") -> None:
