@@ -86,8 +86,8 @@ def _convert(path: Path, name: str, layout: Path, limits: Limits, progress: Prog
     skopeo = tools.need("skopeo", "skopeo", f"{path} is an archive of 'docker save', which")
     number, config, names = _meant(read_document(layout / "manifest.json", limits.document), name, str(path))
     progress("converting the archive", 0, 0)
+    _plain(path, layout / "docker.tar", limits)
     # Relative names: a colon in a path would end it for skopeo.
-    (layout / "docker.tar").symlink_to(path.absolute())
     source = f"docker-archive:docker.tar:@{number}"
     tools.run(
         [skopeo, "--insecure-policy", "copy", "--quiet", source, "dir:copy"],
@@ -104,6 +104,17 @@ def _convert(path: Path, name: str, layout: Path, limits: Limits, progress: Prog
         with suppress(FileNotFoundError):  # a layer can come twice; what is missing is seen where it is read
             (layout / "copy" / blob.digest.removeprefix("sha256:")).rename(blob_path(layout, blob.digest))
     _write_layout(layout, body, names)
+
+
+def _plain(path: Path, target: Path, limits: Limits) -> None:
+    """``target`` is the archive, without gzip, of which skopeo 1.9 cannot read a byte."""
+    with open_regular(path) as file:
+        stream = TarStream(file, limits, str(path))
+        if not stream.is_gzip:
+            target.symlink_to(path.absolute())
+            return
+        with target.open("xb") as copy:
+            copy.writelines(stream.pass_over(limits.unpacked + 1))
 
 
 def _meant(body: bytes, name: str, where: str) -> tuple[int, str, tuple[str, ...]]:

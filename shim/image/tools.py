@@ -8,6 +8,7 @@ Source: setpriv(1), PR_SET_PDEATHSIG in prctl(2).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,8 @@ __all__ = ["need", "reading", "run"]
 
 _TAIL = 4096
 _CHUNK = 1 << 16
+# As the Go programs write that have logrus.
+_LOGGED = re.compile(r'\bmsg="(.+)"$')
 # Of work that is as long as an image is large; it ends sooner with whoever waits for it.
 _DEADLINE_S = 3600.0
 
@@ -100,4 +103,6 @@ def _ended_well(process: subprocess.Popen[bytes], said: IO[bytes], what: str) ->
         size = said.seek(0, os.SEEK_END)
         said.seek(max(0, size - _TAIL))
         words = last_words(said.read()).lstrip("\u2a2f ")
+        if logged := _LOGGED.search(words):
+            words = logged[1].replace('\\"', '"')
         raise FailedPrecondition(f"{what}: {words or f'it ended with {process.returncode}'}")
