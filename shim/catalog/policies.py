@@ -52,7 +52,11 @@ def parse_policy(text: str) -> tuple[Rule, ...]:
         InvalidArgument: it is no policy, or one that asks for what is not known here; says where.
         Unimplemented: it is HCL, and what reads that is not installed.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgument("failed to parse policy: it has half a character in it") from error
+    if size > _MAX_BYTES:
         raise InvalidArgument(f"a policy may have {_MAX_BYTES >> 10} KiB")
     blocks = _json_blocks(text) if text.lstrip().startswith("{") else _hcl_blocks(text)
     return tuple(_rule(path, body) for path, body in blocks)

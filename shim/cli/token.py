@@ -224,7 +224,7 @@ def _read(word: str) -> str:
 
 def _text(file: str) -> str:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except OSError as error:
         raise from_os_error(error, f"{file} cannot be read") from error
     except UnicodeDecodeError as error:

@@ -106,6 +106,7 @@ def test_deny_is_alone():
         ('{"path": {"a": {"capabilities": [' + "[" * 100_000, "failed to parse policy: "),
         ('path "a" { capabilities = ' + "[" * 500 + "]" * 500 + " }", "failed to parse policy: "),
         ("#" * 300_000, "256 KiB"),
+        ('path "\ud800" {}', "half a character"),
     ],
 )
 def test_what_is_refused(text, said):

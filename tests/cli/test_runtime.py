@@ -190,7 +190,7 @@ def test_rootless_is_for_users(config, monkeypatch):
     ):
         for_container(config)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(FailedPrecondition, match="has no such mode .*; register it with -oci_runtime=runc"):
+    with pytest.raises(FailedPrecondition, match=r"has no such mode .*; register it with -oci_runtime=runc"):
         for_container(config)
     Catalog(config.storage, config.data_root).register_runtime(
         PluginRuntime("mine", rootless=True, oci_runtime="runc")
