@@ -10,12 +10,13 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shim import __version__
 from shim.cli import exit_codes
+from shim.cli.remote import MODULES as REMOTE
 from shim.cli.settings import Settings
 from shim.errors import ShimError, from_os_error
 
@@ -40,6 +41,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "resume": "Let paused containers go on.",
         "update": "Change the limits of a container.",
         "delete": "Remove containers that have ended.",
+        "checkpoint": "Keep the state of running containers, to go on from it.",
     },
     "Look": {
         "list": "List containers.",
@@ -48,6 +50,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "stats": "Show what containers use.",
         "logs": "Print the output of a container.",
         "wait": "Wait for containers to end.",
+        "events": "Show what happens to the containers of a daemon.",
     },
     "Hotplug": {
         "nic": "Network interfaces of a running container.",
@@ -70,6 +73,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "completion": "Print the completion script of a shell.",
     },
 }
+_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 _VERBS = {name: line for verbs in SECTIONS.values() for name, line in verbs.items()}
 
 
@@ -79,10 +83,18 @@ class VerbGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        command = import_module(f"shim.cli.{cmd_name}").command
+        module = f"shim.cli.{cmd_name}"
+        if (host := ctx.params.get("host")) is not None:
+            if cmd_name not in REMOTE:
+                known = ", ".join(name for name in _VERBS if name in REMOTE)
+                raise click.UsageError(
+                    f"{cmd_name} is for this host only; of --host {host} there are {known}"
+                )
+            module = REMOTE[cmd_name]
+        command = import_module(module).command
         assert isinstance(command, click.Command)  # noqa: S101 - for the type checker
         return command
 
@@ -108,12 +120,22 @@ class VerbGroup(click.Group):
     type=click.Path(resolve_path=True, readable=False),
     help="Configuration. [default: $OCISHIM_CONFIG, /etc/ocishim/config.toml]",
 )
+@click.option(
+    "--host",
+    metavar="URL",
+    envvar="OCISHIM_HOST",
+    help="The containers of a daemon: unix:///path, or tcp://host:port with the three files. [default: $OCISHIM_HOST]",
+)
+@click.option("--tls-ca", metavar="FILE", type=_FILE, help="The authority of the daemon's certificate.")
+@click.option("--tls-cert", metavar="FILE", type=_FILE, help="Our certificate.")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key.")
 @click.option("--debug", is_flag=True, help="More in the shim's log, and a traceback where something fails.")
 @click.version_option(__version__, prog_name="ocishim")
 @click.pass_obj
-def cli(settings: Settings, state_root: str | None, config_path: str | None, *, debug: bool) -> None:
+def cli(settings: Settings, /, **given: Any) -> None:
     """Run OCI bundles through runc, crun or runsc."""
-    settings.state_root, settings.config_path, settings.debug = state_root, config_path, debug
+    for name, value in given.items():
+        setattr(settings, name, value)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -25,6 +25,11 @@ class Settings:
     state_root: str | None = None
     config_path: str | None = None
     debug: bool = False
+    host: str | None = None
+    """The daemon whose containers are meant; None: those of this host."""
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
 
     @cached_property
     def config(self) -> Config:
