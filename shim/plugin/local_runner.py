@@ -1,10 +1,7 @@
 """A plugin as a plain process of this host, as go-plugin itself starts one.
 
 The plugin has our environment and working directory, and /dev/null as its stdin. It is not killed when we are: another
-process may attach to it. Its exit is read by its pidfd and not by asyncio's child watcher, whose ``wait`` also waits, up
-to Python 3.12, until nobody holds the plugin's output any more.
-
-Man pages: pidfd_open(2), waitpid(2).
+process may attach to it.
 """
 
 from __future__ import annotations
@@ -14,14 +11,14 @@ import hashlib
 import hmac
 import os
 import shlex
-import signal
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from shim import _native
 from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
 from shim.linux.fd import OwnedFd, pipe
-from shim.process import Child, Exit, encoded
+from shim.plugin.local_process import LocalProcess
+from shim.process import encoded
 from shim.process.reaper import which
 from shim.process.thread import in_thread
 
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["LocalRunner"]
-
-# Of a child that somebody else in this process has reaped.
-_UNKNOWN_STATUS = 255 << 8
 
 
 class LocalRunner:
@@ -48,8 +42,7 @@ class LocalRunner:
         self._argv = list(argv)
         self._sha256 = sha256.lower().removeprefix("sha256:")
         self._env = {**(os.environ if inherit_env else {}), **env}
-        self._child: Child | None = None
-        self._pidfd = -1  # the child's, as the loop knows it
+        self._process: LocalProcess | None = None
         self._pipes: list[asyncio.BaseTransport] = []
         self._readers: list[asyncio.StreamReader] = []
 
@@ -61,7 +54,7 @@ class LocalRunner:
     @property
     def id(self) -> str:
         """The pid; empty before the start."""
-        return "" if self._child is None else str(self._child.pid)
+        return "" if self._process is None else self._process.id
 
     @property
     def stdout(self) -> asyncio.StreamReader:
@@ -83,46 +76,43 @@ class LocalRunner:
             FailedPrecondition: it has another checksum.
             ShimError: it cannot be started.
         """
+        what = f"plugin {self.name} cannot be started"
         try:
-            await self._verify()
+            await self._verify(what)
             with ExitStack() as ours:
-                null = ours.enter_context(_null())
+                null = ours.enter_context(OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)))
                 out, out_end = map(ours.enter_context, pipe())
                 err, err_end = map(ours.enter_context, pipe())
                 await self._connect(out, err)
-                self._child = self._spawn([null.fileno(), out_end.fileno(), err_end.fileno()])
+                self._process = self._spawn([null.fileno(), out_end.fileno(), err_end.fileno()])
         except (OSError, ValueError) as error:
             self._close_pipes()
-            what = f"plugin {self.name} cannot be started"
             if isinstance(error, OSError):
                 raise from_os_error(error, what) from error
             raise InvalidArgument(f"{what}: {error}") from error
 
     async def wait(self) -> int:
         """The exit status, 128 + n for signal n."""
-        return (await self._started().wait()).status
+        return await self._started().wait()
 
     async def kill(self) -> None:
         """SIGKILL; it is reaped, and its output closed, whoever else may hold that."""
-        if self._child is None:
-            return
-        with suppress(ProcessLookupError):
-            self._child.send_signal(signal.SIGKILL)
-        await self._child.wait()
-        self._close_pipes()
+        if self._process is not None:
+            await self._process.kill()
+            self._close_pipes()
 
     def detach(self) -> None:
         """The plugin is no longer ours: its output goes to nobody, and a Go program that then writes to it is killed."""
-        self._close_pipes()
-        if self._child is not None and self._child.exit is None:
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            self._child.close()
+        if self._process is not None:
+            self._close_pipes()
+            self._process.detach()
 
     def diagnose(self) -> str:
         """The command, and how it ended."""
-        ended = None if self._child is None else self._child.exit
-        if ended is None:
-            how = "is running" if self._child is not None else "was not started"
+        if self._process is None:
+            how = "was not started"
+        elif (ended := self._process.exit) is None:
+            how = "is running"
         else:
             how = f"exited {ended.status}" if ended.signal is None else f"was ended by signal {ended.signal}"
         return f"the command {shlex.join(self._argv)} {how}"
@@ -135,19 +125,17 @@ class LocalRunner:
         """The same."""
         return network, address
 
-    def _started(self) -> Child:
-        if self._child is None:
+    def _started(self) -> LocalProcess:
+        if self._process is None:
             raise FailedPrecondition(f"plugin {self.name} has not been started")
-        return self._child
+        return self._process
 
-    async def _verify(self) -> None:
+    async def _verify(self, what: str) -> None:
         if not self._sha256:
             return
         found = await in_thread(_sha256_of, which(self._argv[0]))
         if not hmac.compare_digest(found, self._sha256):
-            raise FailedPrecondition(
-                f"plugin {self.name} cannot be started: its checksum is sha256:{found}, not sha256:{self._sha256}"
-            )
+            raise FailedPrecondition(f"{what}: its checksum is sha256:{found}, not sha256:{self._sha256}")
 
     async def _connect(self, *ends: OwnedFd) -> None:
         loop = asyncio.get_running_loop()
@@ -159,32 +147,16 @@ class LocalRunner:
             self._pipes.append(transport)
             self._readers.append(reader)
 
-    def _spawn(self, fds: list[int]) -> Child:
+    def _spawn(self, fds: list[int]) -> LocalProcess:
         argv = [os.fsencode(which(self._argv[0])), *map(os.fsencode, self._argv[1:])]
-        pid, number = _native.spawn(argv, encoded(self._env), fds)
-        child = Child(pid, OwnedFd(number))
-        asyncio.get_running_loop().add_reader(number, _reap, child, number)
-        self._pidfd = number
-        return child
+        pid, pidfd = _native.spawn(argv, encoded(self._env), fds)
+        return LocalProcess(pid, OwnedFd(pidfd))
 
     def _close_pipes(self) -> None:
         for transport in self._pipes:
             transport.close()
 
 
-def _reap(child: Child, pidfd: int) -> None:
-    asyncio.get_running_loop().remove_reader(pidfd)
-    try:
-        _, status = os.waitpid(child.pid, 0)
-    except ChildProcessError:
-        status = _UNKNOWN_STATUS
-    child.ended(Exit.from_wait_status(status))
-
-
 def _sha256_of(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _null() -> OwnedFd:
-    return OwnedFd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))

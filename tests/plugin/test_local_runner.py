@@ -12,6 +12,7 @@ import pytest
 from support.coroutines import until
 
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from shim.plugin.local_process import LocalProcess
 from shim.plugin.local_runner import LocalRunner
 
 
@@ -104,3 +105,15 @@ async def test_what_is_detached_runs_on(leaks):
     os.kill(pid, 0)
     os.kill(pid, signal.SIGKILL)
     await until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0))
+
+
+async def test_one_that_another_process_started_is_waited_for_and_killed(leaks):
+    # The sleeper's parent is a shell that stays, so the kernel gives its status to that.
+    runner = await started("sleep 1000 & echo $!; wait $!; echo $?; exec sleep 1000")
+    process = LocalProcess.attach(int(await runner.stdout.readline()))
+    assert process.exit is None
+    await process.kill()
+    await process.kill()
+    assert await process.wait() in {128 + signal.SIGKILL, 255}
+    assert await runner.stdout.readline() == b"137\n"
+    await runner.kill()
