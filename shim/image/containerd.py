@@ -48,7 +48,7 @@ def export(source: str, layout: Path, limits: Limits, progress: Progress) -> Non
     """
     namespace, name = parse_source(source)
     ctr = tools.need("ctr", "containerd", source)
-    argv = [ctr, "--namespace", namespace, "images", "export", "-", name]
+    argv = [ctr, "--connect-timeout", "3s", "--namespace", namespace, "images", "export", "-", name]
     layout.mkdir()
     with tools.reading(argv, layout, f"ctr cannot export {source}") as output:
         extract(output, source, layout, limits, progress)
