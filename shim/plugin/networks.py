@@ -19,17 +19,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shim.errors import InvalidArgument, NotFound
-from shim.net import InterfaceConfig, Route
-from shim.net.route import parse_destination, parse_host
+from shim.net import InterfaceConfig
+from shim.net.route import parse_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from shim.net.route import Host, Network
-    from shim.plugin.addresses import Addresses
-    from shim.plugin.config import EndpointSettings
 
-__all__ = ["NamedNetwork", "connections"]
+__all__ = ["NamedNetwork"]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
@@ -107,7 +105,8 @@ class NamedNetwork:
 
     def candidates(self) -> Iterator[Host]:
         """The addresses that plugins can have, the lowest first; the first of all is the host's by custom."""
-        return (host for host in islice(self.range.hosts(), 1, None) if host != self.router)
+        hosts: Iterator[Host] = iter(self.range.hosts())
+        return (host for host in islice(hosts, 1, None) if host != self.router)
 
     def interface(self, name: str, host: Host | None, mac: str = "") -> InterfaceConfig:
         """A plugin's end of it."""
@@ -123,31 +122,3 @@ class NamedNetwork:
             mode=self.mode,
             vlan=self.vlan,
         )
-
-
-def connections(
-    endpoints: Mapping[str, EndpointSettings], tables: Mapping[str, Any], addresses: Addresses, owner: str
-) -> tuple[tuple[InterfaceConfig, ...], tuple[Route, ...]]:
-    """The interfaces and routes of ``owner`` in the networks of ``endpoints``: eth0, eth1, … in the order of their names.
-
-    The default route of each IP version is through the first network that has a gateway. The addresses are ``owner``'s.
-
-    Raises:
-        NotFound: there is no such network.
-        InvalidArgument: it, or what is wanted of it, can never work.
-        ShimError: as ``Addresses.take``; what was taken before stays ``owner``'s.
-    """
-    networks = [NamedNetwork.of(name, tables) for name in sorted(endpoints)]
-    interfaces: list[InterfaceConfig] = []
-    routes: dict[int, Route] = {}
-    for number, network in enumerate(networks):
-        settings = endpoints[network.name]
-        device = f"eth{number}"
-        # Checked before anything is taken.
-        network.interface(device, None, settings.mac_address)
-        host = addresses.take(network, owner, settings.ip_address)
-        interfaces.append(network.interface(device, host, settings.mac_address))
-        if (router := network.router) is not None:
-            everywhere = parse_destination("default", router.version)
-            routes.setdefault(router.version, Route(everywhere, router, device))
-    return tuple(interfaces), tuple(routes.values())

@@ -13,7 +13,8 @@ from shim.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceE
 from shim.net import InterfaceConfig, parse_address, parse_route
 from shim.plugin import EndpointSettings
 from shim.plugin.addresses import Addresses
-from shim.plugin.networks import NamedNetwork, connections
+from shim.plugin.connections import connections
+from shim.plugin.networks import NamedNetwork
 
 BRIDGE = {"kind": "bridge", "bridge": "br0", "subnet": "10.5.0.0/29", "gateway": "10.5.0.1", "mtu": 1400}
 MACVLAN = {"kind": "macvlan", "parent": "eth0", "subnet": "fd00::/64", "gateway": "fd00::9"}
