@@ -56,7 +56,7 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTAL
 @pytest.mark.root
 def test_the_program(state_root: Path, tmp_path: Path, leaks: object) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(f'state_root = "{state_root}"\n', encoding="utf-8")
+    config.write_text(f'state_root = "{state_root}"\ndata_root = "{tmp_path}/data"\n', encoding="utf-8")
     (program,) = PROGRAMS
     ran = subprocess.run(
         [f"{TOP}/.venv/bin/python", "-X", "dev", "-W", "error", "-c", program],
@@ -77,7 +77,7 @@ def test_the_program(state_root: Path, tmp_path: Path, leaks: object) -> None:
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: steps_of(block)[0][0][:40])
 def test_block(block: str, state_root: Path, tmp_path: Path, leaks: object) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(f'state_root = "{state_root}"\n', encoding="utf-8")
+    config.write_text(f'state_root = "{state_root}"\ndata_root = "{tmp_path}/data"\n', encoding="utf-8")
     env = {**environment(), "OCISHIM_CONFIG": str(config)}
     for command, expected in steps_of(block):
         done = subprocess.run(
