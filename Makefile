@@ -36,7 +36,7 @@ EXTENSION := .make/extension-$(call hash,pyproject.toml setup.py native/*.h nati
 
 SCRIPTS := .ci/run bundles/build-rootfs tests/run tests/bed/build-root tests/bed/enter tests/bed/guest
 
-.PHONY: help demo test test-host test-root test-guest lint bench bench-check proto clean packages test-packages lint-packages bench-packages bed go-plugin
+.PHONY: help demo test test-host test-root test-guest lint bench bench-check proto clean packages test-packages lint-packages bench-packages bed go-programs
 
 help: ## says what there is (this)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -44,16 +44,16 @@ help: ## says what there is (this)
 demo: packages $(EXTENSION) bundles/rootfs ## runs a sample bundle under runc
 	@.venv/bin/ocishim run --rm bundles/hello
 
-test: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-plugin ## all tests: on this host, in the newer root, in the cgroup v2 guest
+test: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-programs ## all tests: on this host, in the newer root, in the cgroup v2 guest
 	@tests/run guest host root
 
-test-host: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-plugin ## the first part alone; ARGS="-k word" goes to pytest
+test-host: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-programs ## the first part alone; ARGS="-k word" goes to pytest
 	@tests/run host
 
-test-root: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-plugin ## the second part alone
+test-root: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-programs ## the second part alone
 	@tests/run root
 
-test-guest: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-plugin ## the third part alone
+test-guest: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-programs ## the third part alone
 	@tests/run guest
 
 lint: lint-packages $(DEV) $(EXTENSION) ## style, types and shell scripts
@@ -136,5 +136,5 @@ bundles/rootfs: bundles/build-rootfs | packages
 bed: | test-packages
 	@tests/bed/build-root > /dev/null
 
-go-plugin: $(DEV) | test-packages
-	@.venv/bin/python tests/support/go_plugin.py
+go-programs: $(DEV) | test-packages
+	@.venv/bin/python tests/support/go_program.py
