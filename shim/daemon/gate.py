@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from shim.transport.listener import Listener
@@ -38,40 +39,49 @@ class Gate:
         self._listeners: list[Listener] = []
         self._arriving: set[asyncio.Task[None]] = set()
         self._ends: set[_End] = set()
+        self._clients: set[_End] = set()  # of these those before the gate, from when they are accepted
         self._changed = asyncio.Event()
-        metrics.connections.labels(_API).set_function(lambda: len(self._ends) // 2)
+        metrics.connections.labels(_API).set_function(lambda: len(self._clients))
 
     def listen(self, sock: socket.socket) -> None:
         """Connections to ``sock``, whose ownership is taken, are accepted."""
         self._listeners.append(Listener(sock, self._accepted))
 
     def _accepted(self, sock: socket.socket) -> None:
-        full = len(self._ends) // 2 + len(self._arriving) >= self.max_connections
+        full = len(self._clients) >= self.max_connections
         if full or self.admission.admit(sock) is None:
             self._metrics.refused.labels(_API).inc()
             sock.close()
             return
-        task = asyncio.create_task(self._attach(sock))
+        front = _End(self)
+        self._clients.add(front)
+        task = asyncio.create_task(self._attach(sock, front))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(partial(self._arrived, sock, front))
 
-    async def _attach(self, sock: socket.socket) -> None:
+    def _arrived(self, sock: socket.socket, front: _End, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        if task.cancelled():  # perhaps before it had begun
+            self._clients.discard(front)
+            sock.close()
+
+    async def _attach(self, sock: socket.socket, front: _End) -> None:
         loop = asyncio.get_running_loop()
-        front, back = _End(self), _End(self)
+        back = _End(self)
         front.other, back.other = back, front
         try:
             # The server first: it speaks first, too, and is not read before there is somebody to write to.
             await loop.create_unix_connection(lambda: back, self._target)
             sock.setblocking(False)
             await loop.connect_accepted_socket(lambda: front, sock)
-        except OSError as error:
-            _log.warning("a client cannot be let through to the gRPC API: %s", error)
-            sock.close()
-            back.abort()
         except asyncio.CancelledError:
-            sock.close()
             back.abort()
             raise
+        except OSError as error:
+            _log.warning("a client cannot be let through to the gRPC API: %s", error)
+            self._clients.discard(front)
+            sock.close()
+            back.abort()
         else:
             front.begin()
             back.begin()
@@ -83,6 +93,7 @@ class Gate:
     def disconnected(self, end: _End) -> None:
         """``end`` is gone."""
         self._ends.discard(end)
+        self._clients.discard(end)
         self._changed.set()
 
     def close(self) -> None:

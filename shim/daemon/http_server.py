@@ -13,6 +13,7 @@ import logging
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,7 +80,6 @@ class HttpServer:
         self._server = _Server(self._config)
         self._listeners: list[Listener] = []
         self._arriving: set[asyncio.Task[None]] = set()
-        self._refused: set[Refusal] = set()
         self._serving: asyncio.Task[None] | None = None
         metrics.connections.labels(_API).set_function(lambda: len(self._server.server_state.connections))
 
@@ -118,7 +118,12 @@ class HttpServer:
     ) -> None:
         task = asyncio.create_task(self._attached(sock, factory, tls))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(partial(self._arrived, sock))
+
+    def _arrived(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        self._arriving.discard(task)
+        if task.cancelled():  # perhaps before it had begun
+            sock.close()
 
     async def _attached(
         self, sock: socket.socket, factory: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
