@@ -100,7 +100,7 @@ class Checkpoints:
         """
         return _read(self.image(container_id, name) / _RECORD)
 
-    def list(self, container_id: str) -> list[Checkpoint]:
+    def of(self, container_id: str) -> list[Checkpoint]:
         """All of that container, by name.
 
         Raises:

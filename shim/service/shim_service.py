@@ -76,6 +76,7 @@ def _container(container: Container) -> dict[str, Any]:
         "runtime": container.driver.binary,
         "runtime_kind": container.driver.kind,
         "terminal": init.streams.terminal,
+        "changing": container.changing,
         "oom_killed": container.oom_killed,
         "cgroup": container.group.describe(),
         "limits": container.limits,

@@ -128,6 +128,11 @@ class Container:
         """Whether its init does not run, and its bundle is gone."""
         return not self.runs and not self.bundle.path.exists()
 
+    @property
+    def changing(self) -> bool:
+        """Whether it is being paused, resumed, updated or written to an image."""
+        return self._lock.locked()
+
     def process(self, exec_id: str = "") -> TaskProcess:
         """The init, or the exec of that id.
 
