@@ -5,7 +5,7 @@ are asked whether they match, and the one wins whose first wildcard comes last; 
 longer, the later in the alphabet. What several policies say about the same path adds up, but ``deny`` is alone and stays.
 Nothing matched means nothing is allowed.
 
-Source: Vault's policies documentation; vault/acl.go, CheckAllowedFromNonExactPaths.
+Source: Vault's policies documentation; vault/acl.go, CheckAllowedFromNonExactPaths; http/logical.go, buildLogicalPath.
 """
 
 from __future__ import annotations
@@ -90,9 +90,11 @@ class Acl:
     def capabilities(self, path: str, *, listing: bool = False) -> frozenset[str]:
         """What may be done with ``path``; ``deny`` alone where that is nothing.
 
-        ``listing``: a path with a slash at its end is also decided by an exact rule without.
+        ``listing``: the path of a list has a slash at its end, given or not; but an exact rule may be without.
         """
         path = path.lstrip("/")
+        if listing and not path.endswith("/"):
+            path += "/"
         exact = self._exact.get(path)
         if exact is None and listing:
             exact = self._exact.get(path.removesuffix("/"))

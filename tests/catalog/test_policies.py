@@ -250,7 +250,11 @@ def test_no_capability_is_deny():
     assert acl(**{"a*": ""}).capabilities("a") == NOTHING
 
 
-def test_a_list_may_end_with_a_slash():
+def test_a_list_ends_with_a_slash_but_its_rule_need_not():
+    assert decided("a/b", "a/b/*", listing=True) == "a/b/*"
+    assert decided("a/b", "a/b/*") is None
+    assert decided("a/b", "a/b", "a/b/*", listing=True) == "a/b"
+    assert decided("a/b", "a/+", "a/+/", listing=True) == "a/+/"
     assert decided("a/b/", "a/b", listing=True) == "a/b"
     assert decided("a/b/", "a/b") is None
     assert decided("a/b/", "a/b", "a/b/", listing=True) == "a/b/"
