@@ -158,6 +158,14 @@ def test_policies_decide_and_may_come_later(tokens):
     assert tokens.lookup(secret).capabilities(CATALOG) == {"deny"}
 
 
+def test_who_may_do_all_below_the_catalog_may_list_it(tokens):
+    tokens.put_policy("ops", policy(**{f"{CATALOG}/*": "list read sudo"}))
+    _, token = tokens.create(["ops"])
+    assert token.allows(CATALOG, "list", listing=True)
+    assert not token.allows(CATALOG, "read")
+    assert token.allows(f"{CATALOG}/", "read")
+
+
 def test_every_token_has_the_default_policy_unless_it_is_made_without(tokens):
     _, token = tokens.create()
     assert token.allows("auth/token/lookup-self", "read")
