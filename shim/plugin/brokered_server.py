@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import grpc
 import grpc.aio
 
+from shim.errors import Unavailable
 from shim.plugin.calls import OPTIONS, target
 from shim.plugin.forwarder import Forwarder, dial
 
@@ -77,6 +78,9 @@ class BrokeredServer:
     async def _serve_in(self, folder: SocketFolder) -> str:
         path = folder.new_path()
         self._paths.append(path)
-        self._server.add_insecure_port(target("unix", path))
+        try:
+            self._server.add_insecure_port(target("unix", path))
+        except RuntimeError as error:  # gRPC tells the reason to its own log only
+            raise Unavailable(f"socket {path} cannot be served") from error
         await self._server.start()
         return path

@@ -16,6 +16,12 @@ from shim.errors import InvalidArgument, from_os_error
 
 __all__ = ["SocketFolder", "group_id"]
 
+# sockaddr_un, without the NUL
+_LONGEST = 107
+
+# Go's has up to ten digits, as these have.
+_RANDOM = 5
+
 
 class SocketFolder:
     """A folder that exists until ``remove``, for us, and for a group if there is one."""
@@ -29,7 +35,7 @@ class SocketFolder:
         """A new one, in ``parent`` or where temporary files are.
 
         Raises:
-            InvalidArgument: there is no such group.
+            InvalidArgument: there is no such group, or the name is too long for sockets to be in it.
             ShimError: it cannot be made, or not be given to the group.
         """
         gid = group_id(group) if group else None
@@ -38,6 +44,7 @@ class SocketFolder:
         except OSError as error:
             raise from_os_error(error, "a folder for sockets cannot be made") from error
         try:
+            folder._fit()
             folder._share(folder.path, 0o770)
         except BaseException:
             folder.remove()
@@ -46,7 +53,7 @@ class SocketFolder:
 
     def new_path(self) -> str:
         """Where there is nothing yet; named as go-plugin names them."""
-        return os.path.join(self.path, f"plugin{secrets.token_hex(5)}")
+        return os.path.join(self.path, f"plugin{secrets.token_hex(_RANDOM)}")
 
     def listen(self, path: str) -> socket.socket:
         """A socket at ``path``, to which who may use the folder can connect; the caller owns it.
@@ -79,6 +86,13 @@ class SocketFolder:
         """The folder is gone, and what was in it. Blocks."""
         # A plugin may remove its sockets at the same time.
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _fit(self) -> None:
+        longest = len(os.fsencode(self.new_path()))
+        if longest > _LONGEST:
+            raise InvalidArgument(
+                f"{self.path} is too long: a socket in it would have {longest} bytes, unix sockets have {_LONGEST}"
+            )
 
     def _share(self, path: str, mode: int) -> None:
         if self._gid is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import grpc
 import grpc.aio
 from google.protobuf import empty_pb2, wrappers_pb2
 from google.protobuf.message import Message
@@ -17,6 +18,10 @@ from shim.plugin.local_runner import LocalRunner
 Text = wrappers_pb2.StringValue
 Number = wrappers_pb2.UInt32Value
 Empty = empty_pb2.Empty
+
+# gRPC opens descriptors with its first channel and closes them some seconds after the last: they are no test's.
+grpc.aio.init_grpc_aio()
+_KEEPER = grpc.insecure_channel("unix:/nowhere")
 
 HANDSHAKE = HandshakeConfig(*go_plugin.COOKIE, go_plugin.VERSIONS)
 
