@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.storages import STORAGES
 
 from shim.catalog import Catalog, Plugin, PluginRuntime
 from shim.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ShimError
@@ -20,7 +21,7 @@ def plugin(name="p1", kind="secret", version="", **members):
     return Plugin(kind, name, version, sha256=SHA, command="p", **members)
 
 
-@pytest.fixture(params=["filesystem", "leveldb"])
+@pytest.fixture(params=STORAGES)
 def catalog(request, tmp_path):
     return Catalog(request.param, str(tmp_path / "data"))
 
@@ -104,7 +105,9 @@ def test_several_versions_of_one_plugin(catalog):
     assert catalog.delete_plugin("secret", "p1")
     assert not catalog.delete_plugin("secret", "p1")
     assert [p.version for p in catalog.plugins("secret")] == ["v1.9.0", "v1.10.0"]
-    with pytest.raises(NotFound, match=r"^secret plugin p1 v2.0.0: plugin not found; there is v1.9.0, v1.10.0$"):
+    with pytest.raises(
+        NotFound, match=r"^secret plugin p1 v2.0.0: plugin not found; there is v1.9.0, v1.10.0$"
+    ):
         catalog.plugin("secret", "p1", "v2")
     with pytest.raises(InvalidArgument, match="valid semantic version"):
         catalog.plugin("secret", "p1", "newest")
@@ -165,8 +168,9 @@ for number in range(rounds):
 """
 
 
-@pytest.mark.parametrize(("storage", "rounds"), [("filesystem", 60), ("leveldb", 15)])
-def test_writers_in_several_processes_lose_nothing(storage, rounds, tmp_path):
+@pytest.mark.parametrize("storage", STORAGES)
+def test_writers_in_several_processes_lose_nothing(storage, tmp_path):
+    rounds = 60 if storage == "filesystem" else 15
     command = [sys.executable, "-c", WRITER, storage, str(tmp_path)]
     writers = [subprocess.Popen([*command, f"w{me}", str(rounds)]) for me in range(4)]
     assert [writer.wait(100) for writer in writers] == [0] * 4

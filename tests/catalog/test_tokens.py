@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.storages import STORAGES
 
 from shim.catalog import Tokens
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unauthenticated
@@ -26,7 +27,7 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["filesystem", "leveldb"])
+@pytest.fixture(params=STORAGES)
 def tokens(request, tmp_path, clock):
     return Tokens(request.param, str(tmp_path), clock)
 
