@@ -203,6 +203,10 @@ class EventLog:
         while self.last < number:
             await self.grown()
 
+    async def settled(self) -> None:
+        """Everything that was appended up to now outlives us."""
+        await self.stored(self._appended)
+
     def _publish(self, batch: list[_Entry]) -> None:
         self._kept.extend(batch)
         self.last += len(batch)
@@ -250,7 +254,7 @@ class EventLog:
         """What was appended is stored, or ``timeout_s`` is over."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self.stored(self._appended)
+                await self.settled()
         if self._writer is not None:
             self._writer.cancel()
             with suppress(asyncio.CancelledError):

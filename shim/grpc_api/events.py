@@ -43,6 +43,7 @@ RESUME_KEY = "ocishim-resume-after"
 
 _SERVICE = "containerd.services.events.ttrpc.v1.Events"
 _DESCRIBE_S = 2.0
+_TOLD_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -108,6 +109,16 @@ class Events:
             self._remember(event)
         if (number := self._log.number_of(key)) is not None:
             await self._log.stored(number)
+
+    async def told(self, container_id: str) -> None:
+        """The end of the container is stored, and told; or it was not within ``_TOLD_S``, and the log says so."""
+        try:
+            async with asyncio.timeout(_TOLD_S):
+                while (found := self._known.get(container_id)) is None or not found.ended:
+                    await self._log.grown()
+                await self._log.settled()
+        except TimeoutError:
+            _log.warning("the shim of container %s has not told its end", container_id)
 
     def _end_of_namesake(self, event: Event) -> None:
         """One of the same id was there, and nobody has told its end: it went while we were away."""
