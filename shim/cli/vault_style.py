@@ -42,20 +42,30 @@ class VaultCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The same as if they had been written as ours."""
-        end = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, [w for word in args[:end] for w in self._ours(word)] + args[end:])
+        options = {name: p for p in self.get_params(ctx) if isinstance(p, click.Option) for name in p.opts}
+        ours, rest = [], args
+        while rest and rest[0] != "--":
+            word, *rest = rest
+            match = _FLAG.fullmatch(word)
+            name = f"--{match[1].replace('_', '-')}" if match else ""
+            if match is None or name not in options:
+                ours.append(word)
+            elif options[name].is_flag:
+                ours += _flag(name, match[2])
+            elif match[2] is not None:
+                ours.append(f"{name}={match[2]}")
+            else:
+                ours += [name, *rest[:1]]  # its value, whatever that looks like
+                rest = rest[1:]
+        return super().parse_args(ctx, ours + rest)
 
-    def _ours(self, word: str) -> list[str]:
-        match = _FLAG.fullmatch(word)
-        name = f"--{match[1].replace('_', '-')}" if match else ""
-        option = next((p for p in self.params if isinstance(p, click.Option) and name in p.opts), None)
-        if match is None or option is None:
-            return [word]
-        if match[2] is None:
-            return [name]
-        if option.is_flag and match[2].lower() in _TRUE + _FALSE:
-            return [name] if match[2].lower() in _TRUE else []
-        return [f"{name}={match[2]}"]
+
+def _flag(name: str, value: str | None) -> list[str]:
+    if value is None:
+        return [name]
+    if value.lower() in _TRUE + _FALSE:
+        return [name] if value.lower() in _TRUE else []
+    return [f"{name}={value}"]
 
 
 def catalog(settings: Settings) -> Catalog:

@@ -87,6 +87,13 @@ def test_the_environment_is_kept_and_not_shown(ocishim, kept, monkeypatch):
         assert "secret-" not in ocishim("plugin", *words).out
 
 
+def test_a_value_may_look_like_an_option(ocishim, kept):
+    words = ["-args", "-runtime", "-args=--env", "--args", "--", "-command", "-version"]
+    assert ocishim("plugin", "register", *IMAGE, *words, "--", "secret", "mine").code == 0
+    assert kept.plugin("secret", "mine").args == ("-runtime", "--env", "--")
+    assert kept.plugin("secret", "mine").command == "-version"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -132,3 +139,4 @@ def test_every_command_explains_itself(ocishim):
     assert {"register", "info", "list", "deregister"} <= {*names}
     for name in names:
         assert ocishim("plugin", name, "--help").out.startswith(f"Usage: ocishim plugin {name} ")
+    assert ocishim("plugin", "info", "-help").out == ocishim("plugin", "info", "--help").out
