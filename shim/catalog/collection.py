@@ -10,11 +10,11 @@ The lock is not on the storage's own directory: LevelDB's is taken and dropped w
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shim.errors import NotFound, from_os_error
+from shim.errors import DataLoss, NotFound, ShimError, Unknown, from_os_error
 from shim.linux.locks import locked_directory
 from shim.store.storage import open_storage
 
@@ -43,12 +43,14 @@ class Collection:
         """What is there now.
 
         Raises:
-            ShimError: it cannot be read, or is broken.
+            DataLoss: it is broken.
+            Unknown: it cannot be read.
         """
-        try:
-            return self._storage.load(self._key)
-        except NotFound:
-            return {}
+        with _ours():
+            try:
+                return self._storage.load(self._key)
+            except NotFound:
+                return {}
 
     @contextmanager
     def changed(self) -> Iterator[dict[str, Any]]:
@@ -57,14 +59,28 @@ class Collection:
         Nobody else changes it meanwhile. Once the block has ended, the change is on disk.
 
         Raises:
-            ShimError: it cannot be read or kept.
+            DataLoss: it is broken.
+            Unknown: it cannot be read or kept.
         """
-        try:
-            for directory in (self._root, self._directory):
-                os.makedirs(directory, mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise from_os_error(error, f"cannot make {self._directory}") from error
-        with locked_directory(str(self._directory)):
+        with ExitStack() as stack:
+            with _ours():
+                for directory in (self._root, self._directory):
+                    os.makedirs(directory, mode=0o700, exist_ok=True)
+                stack.enter_context(locked_directory(str(self._directory)))
             value = self.load()
             yield value
-            self._storage.save(self._key, value)
+            with _ours():
+                self._storage.save(self._key, value)
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """What goes wrong with the disk is no matter of the request: a file that may not be read forbids nothing to a client."""
+    try:
+        yield
+    except (DataLoss, Unknown):
+        raise
+    except ShimError as error:
+        raise Unknown(str(error)) from error
+    except OSError as error:
+        raise Unknown(str(from_os_error(error, "the catalog cannot be used"))) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from support.storages import STORAGES
 
 from shim.catalog import Catalog, Plugin, PluginRuntime
-from shim.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, ShimError
+from shim.errors import DataLoss, FailedPrecondition, InvalidArgument, NotFound, Unknown
 
 SHA = "ab" * 32
 
@@ -146,10 +147,30 @@ def test_a_broken_record_is_told_and_not_overwritten(tmp_path):
 
 def test_a_place_that_cannot_be(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ShimError, match="cannot make"):
+    with pytest.raises(Unknown, match=r"the catalog cannot be used .*/file: File exists"):
         Catalog("filesystem", str(tmp_path / "file")).register_runtime(PluginRuntime("r1"))
     with pytest.raises(InvalidArgument, match="storage 'none'"):
         Catalog("none", str(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EINVAL, errno.ENOENT])
+def test_what_a_disk_refuses_is_not_the_clients_fault(tmp_path, monkeypatch, number):
+    """However the system says it, it is neither a wrong request nor a forbidden one."""
+    catalog = Catalog("filesystem", str(tmp_path))
+    catalog.register_runtime(PluginRuntime("r1"))
+    real = os.open
+
+    def refuse(path, *rest, **more):
+        if str(path).endswith(".new"):
+            raise OSError(number, os.strerror(number), path)
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unknown, match=os.strerror(number)):
+        catalog.register_runtime(PluginRuntime("r2"))
+    monkeypatch.undo()
+    assert catalog.runtimes() == [PluginRuntime("r1")]
+    assert sorted(os.listdir(tmp_path / "catalog")) == ["all.json"]
 
 
 # Each writes runtimes of its own and counts in one that all share: every count that was told must be there at the end.
