@@ -34,12 +34,12 @@ _NAME = click.argument("name", cls=options.Argument, metavar="NAME")
 _VERSION = click.option(
     "--version", default="", metavar="VERSION", help="A semantic version. [default: the one without]"
 )
-_LATE: dict[str, str] = {}
+_LATE = {"run": "plugin_run"}
 
 
 @click.group("plugin", cls=LateGroup, late=_LATE)
 def command() -> None:
-    """Register, list and remove plugins of the catalog.
+    """Register, list, remove and run plugins of the catalog.
 
     TYPE is auth, database or secret.
     """

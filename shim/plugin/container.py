@@ -53,23 +53,31 @@ class PluginContainer(AttachedContainer):
     """A ``Runner`` of an image."""
 
     def __init__(
-        self, config: Config, env: Mapping[str, str], socket_dir: str, settings: Settings | None = None
+        self,
+        config: Config,
+        env: Mapping[str, str],
+        socket_dir: str,
+        settings: Settings | None = None,
+        networks: Mapping[str, Any] | None = None,
     ) -> None:
         """``env`` is what go-plugin wants in the environment, ``socket_dir`` the folder of the sockets, which exists.
 
-        ``settings`` are ocishim's; those of its configuration where they are not given.
+        ``settings`` and ``networks`` (tables by name) are ocishim's; those of its configuration where they are not given.
         """
         super().__init__(f"plugin-{secrets.token_hex(8)}", os.path.abspath(socket_dir), settings or load())
         self._config = config
         self._env = dict(env)
+        self._networks = networks
         self._debug = config.debug
         self._streams: IOStream | None = None
         self._tails: tuple[Tail, ...] = ()
 
     @classmethod
-    def factory(cls, config: Config, settings: Settings | None = None) -> RunnerFactory:
+    def factory(
+        cls, config: Config, settings: Settings | None = None, networks: Mapping[str, Any] | None = None
+    ) -> RunnerFactory:
         """Makes those of ``config``, for ``PluginClient``."""
-        return partial(_made, config, settings)
+        return lambda env, socket_dir: cls(config, env, socket_dir, settings, networks)
 
     @property
     def name(self) -> str:
@@ -156,7 +164,7 @@ class PluginContainer(AttachedContainer):
         await in_thread(
             partial(self._home.claim, debug=config.debug),
             config.reference,
-            config.cgroup_parent,
+            config.cgroup_parent or self._settings.cgroup_parent,
             tuple(config.endpoints_config),
         )
 
@@ -180,9 +188,8 @@ class PluginContainer(AttachedContainer):
             raise from_os_error(error, f"plugin container {self.id} cannot be prepared") from error
         if not config.endpoints_config:
             return (), ()
-        return connections(
-            config.endpoints_config, section("networks"), addresses_of(self._settings), self.id
-        )
+        networks = section("networks") if self._networks is None else self._networks
+        return connections(config.endpoints_config, networks, addresses_of(self._settings), self.id)
 
     async def _create(self, interfaces: tuple[InterfaceConfig, ...], routes: tuple[Route, ...]) -> Sandbox:
         config = self._config
@@ -192,7 +199,7 @@ class PluginContainer(AttachedContainer):
             host_network=not (config.disable_network or config.endpoints_config),
             interfaces=interfaces,
             routes=routes,
-            cgroup_parent=config.cgroup_parent,
+            cgroup_parent=config.cgroup_parent or self._settings.cgroup_parent,
             options=self._options(),
             annotations={**config.labels, "ocishim.plugin.image": config.reference},
         )
@@ -207,6 +214,8 @@ class PluginContainer(AttachedContainer):
         gvisor = {"host-uds": "all", **({"network": network} if network else {})}
         limits = {"cpu_nanos": config.nano_cpus, "memory_bytes": config.memory}
         return {
+            # The configuration's goes over the sandbox's, and this plugin may have another.
+            "cgroup_parent": "",
             "runsc_config": {**gvisor, **self._settings.runsc_config},
             **{name: value for name, value in limits.items() if value},
         }
@@ -220,9 +229,3 @@ class PluginContainer(AttachedContainer):
             tails.append(await Tail.of(name, stream))
             undo.callback(tails[-1].close)
         return tuple(tails)
-
-
-def _made(
-    config: Config, settings: Settings | None, env: Mapping[str, str], socket_dir: str
-) -> PluginContainer:
-    return PluginContainer(config, env, socket_dir, settings)

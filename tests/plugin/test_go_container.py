@@ -13,34 +13,16 @@ from typing import Any
 
 import grpc
 import pytest
-from support import bed, go_plugin
-from support.oci_images import make_image
+from support import go_plugin
+from support.plugin_containers import GO_IMAGE as IMAGE
 from support.plugins import Number, Text, call, config, serving
 
 from shim.errors import FailedPrecondition, Unavailable
-from shim.image import Images
 from shim.plugin import Config, PluginContainer
 from shim.plugin.client import PluginClient
 from shim.plugin.handshake import HandshakeConfig
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
-
-IMAGE = "ocishim.test/go-plugin"
-
-
-@pytest.fixture(scope="session")
-def go_image(store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The id of the image IMAGE:latest; IMAGE:user is the same for another user."""
-    bed.need(
-        go_plugin.is_there(),
-        "Go and go-plugin are not installed: apt-get install golang-go golang-github-hashicorp-go-plugin-dev",
-    )
-    files = {"plugin": go_plugin.built(), "etc/passwd": b"vault:x:100:1000::/:\n"}
-    folder = tmp_path_factory.mktemp("go")
-    for tag, user in (("user", "vault"), ("latest", "")):
-        layout = make_image(folder / tag, files, {"Entrypoint": ["/plugin"], "User": user})
-        image = Images(store).import_(layout, f"{IMAGE}:{tag}")
-    return image.id
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import bed
+from support import bed, go_plugin
 from support.oci_images import make_image
 from support.shims import CgroupParent
 
@@ -20,9 +20,21 @@ from shim.image import Images
 from shim.plugin import Config, PluginContainer
 from shim.sandbox import clear_sandbox, list_sandboxes
 
-__all__ = ["FOREVER", "IMAGE", "MakePlugin", "parent", "plugin", "settings", "socket_dir", "store"]
+__all__ = [
+    "FOREVER",
+    "GO_IMAGE",
+    "IMAGE",
+    "MakePlugin",
+    "go_image",
+    "parent",
+    "plugin",
+    "settings",
+    "socket_dir",
+    "store",
+]
 
 IMAGE = "ocishim.test/plugin"
+GO_IMAGE = "ocishim.test/go-plugin"
 FOREVER = "trap 'exit 5' TERM; while :; do sleep 0.01; done"
 """A line of shell that runs until it is asked to end: as the first process of a container it has to want to."""
 
@@ -40,6 +52,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data_root.mkdir()
     Images(data_root).import_(layout, f"{IMAGE}:1")
     return data_root
+
+
+@pytest.fixture(scope="session")
+def go_image(store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of the image GO_IMAGE:latest; GO_IMAGE:user is the same for another user."""
+    bed.need(
+        go_plugin.is_there(),
+        "Go and go-plugin are not installed: apt-get install golang-go golang-github-hashicorp-go-plugin-dev",
+    )
+    files = {"plugin": go_plugin.built(), "etc/passwd": b"vault:x:100:1000::/:\n"}
+    folder = tmp_path_factory.mktemp("go")
+    for tag, user in (("user", "vault"), ("latest", "")):
+        layout = make_image(folder / tag, files, {"Entrypoint": ["/plugin"], "User": user})
+        image = Images(store).import_(layout, f"{GO_IMAGE}:{tag}")
+    return image.id
 
 
 @pytest.fixture
