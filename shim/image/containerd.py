@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "export", "parse_source"]
 
 PREFIX = "containerd://"
+_HELP = 1 << 16
 
 
 def parse_source(text: str) -> tuple[str, str]:
@@ -48,7 +49,10 @@ def export(source: str, layout: Path, limits: Limits, progress: Progress) -> Non
     """
     namespace, name = parse_source(source)
     ctr = tools.need("ctr", "containerd", source)
-    argv = [ctr, "--connect-timeout", "3s", "--namespace", namespace, "images", "export", "-", name]
     layout.mkdir()
-    with tools.reading(argv, layout, f"ctr cannot export {source}") as output:
+    command = [ctr, "--connect-timeout", "3s", "--namespace", namespace, "images", "export"]
+    with tools.reading([*command, "--help"], layout, "ctr does not know 'images export'") as output:
+        # That of containerd 2 has daemon and client in turns, and ends before it has written all; not so with this option.
+        options = ["--local"] if b"--local" in output.read(_HELP) else []
+    with tools.reading([*command, *options, "-", name], layout, f"ctr cannot export {source}") as output:
         extract(output, source, layout, limits, progress)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -53,8 +54,10 @@ def blob_path(layout: Path, digest: str) -> Path:
     return layout.joinpath("blobs", *digest.split(":"))
 
 
-def find(layout: Path, name: str, limits: Limits) -> Found:
+def find(layout: Path, name: str, where: str, limits: Limits) -> Found:
     """The image in ``layout`` for this machine; with ``name`` that of this name, where there are several.
+
+    ``where`` is what errors call it.
 
     Raises:
         NotFound: it is no layout, or a document is missing.
@@ -62,12 +65,12 @@ def find(layout: Path, name: str, limits: Limits) -> Found:
         ResourceExhausted: a document is too long.
         OSError: it cannot be read.
     """
-    where = str(layout)
     try:
         version = json.loads(read_document(layout / "oci-layout", limits.document))
         top = parse_index(read_document(layout / "index.json", limits.document), f"{where}/index.json")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"{where} is no OCI layout: {error.filename} does not exist") from None
+        missing = os.path.basename(error.filename)
+        raise NotFound(f"{where} is no OCI layout: it has no {missing}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"{where}/oci-layout is not JSON: {error}") from None
     if not isinstance(version, dict) or version.get("imageLayoutVersion") != _VERSION:
@@ -127,7 +130,7 @@ def _document(layout: Path, descriptor: Descriptor, limits: Limits) -> bytes:
     try:
         body = read_document(blob_path(layout, descriptor.digest), limits.document)
     except FileNotFoundError:
-        raise NotFound(f"{layout} does not have its blob {descriptor.digest}") from None
+        raise NotFound(f"the layout has no blob {descriptor.digest}") from None
     found = f"sha256:{hashlib.sha256(body).hexdigest()}"
     if found != descriptor.digest:
         raise InvalidArgument(f"what is called {descriptor.digest} has the digest {found}")

@@ -112,7 +112,7 @@ class Images:
             self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
             with staging(self._top) as work:
                 layout, owned = self._layout(source, name, work, progress)
-                found = find(layout, name, self._limits)
+                found = find(layout, name, str(source), self._limits)
                 _check_expected(found, expected, str(source))
                 blobs = work / "verified"
                 blobs.mkdir()
@@ -193,7 +193,7 @@ class Images:
             try:
                 take(blob_path(layout, blob.digest), blobs / blob.digest, blob, tell, move=owned)
             except FileNotFoundError:
-                raise NotFound(f"{layout} does not have its blob {blob.digest}") from None
+                raise NotFound(f"the layout has no blob {blob.digest}") from None
 
     def _look_through(self, found: Found, blobs: Path, progress: Progress) -> Image:
         size = entries = 0
