@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpProtocol", "Refusal"]
 
-_HEAD_BYTES: Final = 64 << 10
+# How long a client that was refused may go on sending into nothing.
+_LINGER_S: Final = 2.0
 
 
 class HttpProtocol(H11Protocol):
@@ -33,24 +34,22 @@ class HttpProtocol(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, state, asyncio.get_running_loop())
         self._timeout_s = timeout_s
-        self._head: asyncio.TimerHandle | None = None
+        self._owed: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._discards = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """A head is waited for."""
         super().connection_made(transport)
         if certificate := transport.get_extra_info("peercert"):
             self.app_state["certificate"] = _subject(certificate)
-        self._await_head()
+        self._owed = self.loop.call_later(self._timeout_s, self._too_late)
 
     def data_received(self, data: bytes) -> None:
         """Requests begin or go on."""
-        super().data_received(data)
-        # IDLE: what has come is no whole head yet.
-        if self.conn.their_state is not h11.IDLE:
-            self._drop_timer("_head")
-        elif self._head is None and not self.transport.is_closing():
-            self._await_head()
+        if not self._discards:
+            super().data_received(data)
+            self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes at once
         """The client sends no more. Is there a request that it has sent, it gets its answer; TLS has no half-open connections."""
@@ -63,7 +62,7 @@ class HttpProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._drop_timer("_head")
+        self._drop_timer("_owed")
         self._drop_timer("_unread")
         super().connection_lost(exc)
 
@@ -77,29 +76,50 @@ class HttpProtocol(H11Protocol):
         self._drop_timer("_unread")
         super().resume_writing()
 
+    def on_response_complete(self) -> None:
+        """One request is answered. Called by uvicorn."""
+        super().on_response_complete()
+        self._watch()
+
+    def shutdown(self) -> None:
+        """The daemon stops. Called by uvicorn."""
+        if self._discards:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP. Called by uvicorn."""
         self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
-    def _await_head(self) -> None:
-        self._head = self.loop.call_later(self._timeout_s, self._no_head)
+    def _watch(self) -> None:
+        """What the client has begun to send must end in time: a head, or a body that was answered before it was read."""
+        state = self.conn.their_state
+        begun = state is h11.IDLE and self.conn.trailing_data[0]
+        if not (begun or (state is h11.SEND_BODY and self.cycle.response_complete)):
+            self._drop_timer("_owed")
+        elif self._owed is None and not self.transport.is_closing():
+            self._owed = self.loop.call_later(self._timeout_s, self._too_late)
 
-    def _no_head(self) -> None:
-        self._head = None
-        if not self.transport.is_closing():
+    def _too_late(self) -> None:
+        self._owed = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._refuse(
                 HTTPStatus.REQUEST_TIMEOUT, f"the request has not arrived within {self._timeout_s:g} s"
             )
+        else:
+            self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
-        body = _envelope(text)
+        self._drop_timer("_owed")
+        self._discards = True
         try:
-            for event in (_head_of(status, body), h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+            wire = b"".join(self.conn.send(event) or b"" for event in _events(status, text))
         except h11.LocalProtocolError:
             # An answer has begun already: nothing can be added to it.
-            pass
-        self.transport.close()
+            self.transport.abort()
+            return
+        self._owed = _last_words(self.loop, self.transport, wire)
 
     def _drop_timer(self, name: str) -> None:
         timer: asyncio.TimerHandle | None = getattr(self, name)
@@ -111,28 +131,28 @@ class HttpProtocol(H11Protocol):
 class Refusal(asyncio.Protocol):
     """Answers the first that comes on a connection with an error, and closes it; closes it without if nothing comes."""
 
-    def __init__(self, status: HTTPStatus, text: str, timeout_s: float = 1.0) -> None:
+    def __init__(self, status: HTTPStatus, text: str) -> None:
         self._status = status
         self._text = text
-        self._timeout_s = timeout_s
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._said = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It has until ``timeout_s``."""
+        """The client has a moment to speak."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._transport = transport
-        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002 - whatever it is
-        """That is answered."""
-        if self._transport is None or self._transport.is_closing():
+        """The first is answered."""
+        if self._said or self._transport is None or self._timer is None:
             return
-        body = _envelope(self._text)
+        self._said = True
+        self._timer.cancel()
         connection = h11.Connection(h11.SERVER)
-        for event in (_head_of(self._status, body), h11.Data(data=body), h11.EndOfMessage()):
-            self._transport.write(connection.send(event) or b"")
-        self._transport.close()
+        wire = b"".join(connection.send(event) or b"" for event in _events(self._status, self._text))
+        self._timer = _last_words(asyncio.get_running_loop(), self._transport, wire)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
         """It is over."""
@@ -140,18 +160,33 @@ class Refusal(asyncio.Protocol):
             self._timer.cancel()
 
 
-def _envelope(text: str) -> bytes:
-    return json.dumps({"errors": [text]}, separators=(",", ":")).encode("ascii") + b"\n"
+def _last_words(
+    loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, wire: bytes
+) -> asyncio.TimerHandle:
+    """``wire`` goes out, and the connection closes when the client has closed its side, or at the end of the timer.
+
+    Not at once: the kernel answers what comes after a close, or was not read before, with a reset, and the client, which may
+    still be sending, loses the answer with it.
+    """
+    transport.write(wire)
+    if transport.can_write_eof():
+        transport.write_eof()
+    else:
+        transport.close()
+    return loop.call_later(_LINGER_S, transport.abort)
 
 
-def _head_of(status: HTTPStatus, body: bytes) -> h11.Response:
+def _events(status: HTTPStatus, text: str) -> tuple[h11.Event, ...]:
+    """The whole answer with that error."""
+    body = json.dumps({"errors": [text]}, separators=(",", ":")).encode("ascii") + b"\n"
     headers = [
         ("content-type", "application/json"),
         ("cache-control", "no-store"),
         ("content-length", str(len(body))),
         ("connection", "close"),
     ]
-    return h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+    head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+    return head, h11.Data(data=body), h11.EndOfMessage()
 
 
 def _subject(certificate: dict[str, Any]) -> str:

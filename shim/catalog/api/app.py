@@ -49,8 +49,6 @@ MAX_CALLS: Final = 64
 
 _PREFIX = "/v1/"
 _SHOWN = 1024
-# What follows on the connection may still be the body that nobody has read.
-_CLOSING = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.REQUEST_TIMEOUT}
 
 _Result = TypeVar("_Result")
 
@@ -219,8 +217,6 @@ def _response(answer: Answer, visit: _Visit) -> Response:
     headers = {"cache-control": "no-store"}
     if answer.retry_after_s is not None:
         headers["retry-after"] = str(answer.retry_after_s)
-    if answer.status in _CLOSING:
-        headers["connection"] = "close"
     if visit.request.method == "HEAD":
         headers["content-length"] = str(len(body))
         body_sent = b""

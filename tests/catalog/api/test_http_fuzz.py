@@ -61,7 +61,7 @@ headers = st.dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(method=methods, path=paths, query=queries, body=bodies, header=headers)
 def test_always_an_envelope(shared_api, method, path, query, body, header):
     api = shared_api
@@ -84,7 +84,7 @@ def test_always_an_envelope(shared_api, method, path, query, body, header):
         assert "request_id" in envelope or envelope["initialized"] is True
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=objects)
 def test_what_is_registered_is_read_again(shared_api, data):
     """Whatever is taken is kept as it was sent, and the list is never broken by it."""
