@@ -4,6 +4,9 @@ That side makes a socket and sends its address down one stream; the other waits 
 How a number comes from one side to the other is the plugin's own affair: as an argument of a call, usually. An address
 that nobody asks for in time is forgotten, so that a number that comes round again means what it says.
 
+On a multiplexed connection there are no addresses. Whoever dials knocks with the number, waits for the answer, and opens a
+stream, which by its turn is the one for that number.
+
 Source: hashicorp/go-plugin, grpc_broker.go.
 """
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shim.errors import ShimError
+    from shim.plugin.forwarder import Stream
+    from shim.plugin.multiplexer import Multiplexer
     from shim.plugin.mutual_tls import Contexts
     from shim.plugin.runner import AttachedRunner
     from shim.plugin.socket_folder import SocketFolder
@@ -47,9 +52,17 @@ class Broker:
     """One plugin's further connections, of both directions; ``close`` ends them all."""
 
     def __init__(
-        self, runner: AttachedRunner, shared: SocketFolder, private: SocketFolder, tls: Contexts | None
+        self,
+        runner: AttachedRunner,
+        shared: SocketFolder,
+        private: SocketFolder,
+        tls: Contexts | None,
+        mux: Multiplexer | None = None,
     ) -> None:
         """Sockets for the plugin are made in ``shared``, those for ourselves in ``private``."""
+        self._mux = mux
+        self._doors: dict[int, str] = {}
+        self._knocked: set[int] = set()
         self._runner = runner
         self._shared = shared
         self._private = private
@@ -83,12 +96,7 @@ class Broker:
         """
         server = self._kept(BrokeredServer(handlers))
         try:
-            if self._tls is None:
-                path = await server.start(self._shared)
-            else:
-                path = await server.start_with_tls(self._shared, self._private, self._tls.server)
-            network, address = self._runner.host_to_plugin("unix", path)
-            await self._send(ConnInfo(service_id=service_id, network=network, address=address))
+            await self._offer_to_plugin(service_id, server)
         except BaseException:
             await server.close()
             raise
@@ -98,20 +106,14 @@ class Broker:
         """A channel to what the plugin serves at ``service_id``; the caller closes it, or ``close`` does.
 
         Raises:
-            DeadlineExceeded: it does not offer that within five seconds.
+            DeadlineExceeded: it does not offer that within five seconds. Multiplexed, the first call on the channel fails
+                instead.
             Unavailable: the plugin has ended.
             Unimplemented: it has no broker.
         """
-        offer = self._offer(service_id)
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                info = await asyncio.shield(offer)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"the plugin offered no connection {service_id} in {_WAIT_S:g} s"
-            ) from None
-        finally:
-            self._forget(service_id, offer)
+        if self._mux is not None:
+            return self._kept(await PluginChannel.through(lambda: self._enter(service_id), self._private))
+        info = await self._told(service_id, f"the plugin offered no connection {service_id}")
         network, address = self._runner.plugin_to_host(info.network, info.address)
         return self._kept(await self._channel(network, address))
 
@@ -125,11 +127,72 @@ class Broker:
         for opened in list(self._opened):
             await opened.close()
 
+    def _closed(self, server: BrokeredServer, service_id: int, path: str) -> None:
+        self._opened.discard(server)
+        if self._doors.get(service_id) == path:
+            del self._doors[service_id]
+
     def _kept(self, opened: _Opened) -> _Opened:
         """``opened``, to be closed with the broker unless it has been before."""
         self._opened.add(opened)
         opened.on_close = self._opened.discard
         return opened
+
+    async def _offer_to_plugin(self, service_id: int, server: BrokeredServer) -> None:
+        tls = None if self._tls is None else self._tls.server
+        folder = self._shared if self._mux is None else self._private
+        path = (
+            await server.start(folder)
+            if tls is None
+            else await server.start_with_tls(folder, self._private, tls)
+        )
+        if self._mux is None:
+            network, address = self._runner.host_to_plugin("unix", path)
+            await self._send(ConnInfo(service_id=service_id, network=network, address=address))
+        else:
+            self._doors[service_id] = path
+            server.on_close = lambda closed: self._closed(closed, service_id, path)
+            if service_id in self._knocked:
+                await self._open_door(self._mux, service_id)
+
+    async def _enter(self, service_id: int) -> Stream:
+        """A stream to what the plugin serves at ``service_id``."""
+        assert self._mux is not None  # noqa: S101 - for the type checker
+
+        async def knock() -> None:
+            await self._send(ConnInfo(service_id=service_id, knock=ConnInfo.Knock(knock=True)))
+            answer = await self._told(service_id, f"the plugin did not answer the knock for {service_id}")
+            if not answer.knock.ack or answer.knock.error:
+                raise Unavailable(
+                    f"connection {service_id} to the plugin: {answer.knock.error or 'it offers another'}"
+                )
+
+        return await self._mux.open(None if self._tls is None else self._tls.client, SERVER_NAME, knock)
+
+    async def _open_door(self, mux: Multiplexer, service_id: int) -> None:
+        """The plugin, which knocked, may open a stream, which is for the server at ``service_id``."""
+        self._knocked.discard(service_id)
+        mux.expect(self._doors[service_id])
+        await self._send(ConnInfo(service_id=service_id, knock=ConnInfo.Knock(knock=True, ack=True)))
+
+    async def _knock(self, mux: Multiplexer, service_id: int) -> None:
+        if service_id in self._doors:
+            await self._open_door(mux, service_id)
+            return
+        # The host may have told the number before it serves there; the plugin waits as long as we would.
+        self._knocked.add(service_id)
+        asyncio.get_running_loop().call_later(_WAIT_S, self._knocked.discard, service_id)
+
+    async def _told(self, service_id: int, otherwise: str) -> ConnInfo:
+        """What the plugin tells of ``service_id``."""
+        offer = self._offer(service_id)
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                return await asyncio.shield(offer)
+        except TimeoutError:
+            raise DeadlineExceeded(f"{otherwise} in {_WAIT_S:g} s") from None
+        finally:
+            self._forget(service_id, offer)
 
     async def _channel(self, network: str, address: str) -> PluginChannel:
         if self._tls is None:
@@ -165,7 +228,10 @@ class Broker:
     async def _read(self, stream: grpc.aio.StreamStreamCall[ConnInfo, ConnInfo]) -> None:
         try:
             async for info in stream:
-                self._offered(info)
+                if self._mux is not None and info.knock.knock and not info.knock.ack:
+                    await self._knock(self._mux, info.service_id)
+                else:
+                    self._offered(info)
         except grpc.aio.AioRpcError as error:
             self._fail(error_of(error, "the plugin's broker"))
         else:

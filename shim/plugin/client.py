@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from shim.errors import DeadlineExceeded, FailedPrecondition, ShimError
@@ -54,7 +54,8 @@ class ClientConfig:
 
     ``auto_mtls`` makes both sides show certificates; a plugin has to know how. Sockets are made in a folder of their own in
     ``temp_dir`` (or where temporary files are), which ``group``, a name or number, can use. ``sinks`` take what the
-    plugin writes to its standard output and error while it serves, ``logger`` what it logs.
+    plugin writes to its standard output and error while it serves, ``logger`` what it logs. With ``broker_multiplex`` all
+    of the broker's connections go over the first one, which takes a go-plugin since 1.6; nobody can attach to such a plugin.
     """
 
     handshake: HandshakeConfig
@@ -64,6 +65,7 @@ class ClientConfig:
     temp_dir: str = ""
     sinks: Sinks = field(default_factory=Sinks)
     logger: logging.Logger | None = None
+    broker_multiplex: bool = False
 
 
 class PluginClient:
@@ -159,8 +161,16 @@ class PluginClient:
         return await self._runner.wait()
 
     def reattach_config(self) -> ReattachConfig:
-        """What another process needs to attach to the plugin."""
+        """What another process needs to attach to the plugin.
+
+        Raises:
+            FailedPrecondition: it has one connection, which is multiplexed.
+        """
         address, _ = self._started()
+        if address.multiplexed:
+            raise FailedPrecondition(
+                "a plugin whose broker is multiplexed takes one connection, which is ours"
+            )
         assert self._shared is not None  # noqa: S101 - there is one with every connection
         return ReattachConfig(self.id, address, self._shared.path, self._config.group, self._identity)
 
@@ -191,7 +201,11 @@ class PluginClient:
         self._identity = new_identity() if config.auto_mtls else None
         certificate = self._identity.certificate if self._identity is not None else ""
         variables = environment(
-            config.handshake, self._shared.path, certificate=certificate, group=config.group
+            config.handshake,
+            self._shared.path,
+            certificate=certificate,
+            group=config.group,
+            multiplex=config.broker_multiplex,
         )
         runner = self._make_runner(variables, self._shared.path)
         name = os.path.basename(runner.name) or runner.name
@@ -209,8 +223,11 @@ class PluginClient:
             raise await self._explained(error, runner, log) from error
 
     async def _connect(self, runner: Runner, shared: SocketFolder) -> None:
-        self._address = await read_handshake(runner, self._config.handshake.protocol_versions)
+        address = await read_handshake(runner, self._config.handshake.protocol_versions)
         self._spawn(_drain(runner.stdout))
+        if self._config.broker_multiplex and not address.multiplexed:
+            raise FailedPrecondition("it knows no multiplexed broker, as plugins do since go-plugin 1.6")
+        self._address = replace(address, multiplexed=self._config.broker_multiplex)
         self._connection = await _connected(self._address, runner, shared, self._identity, self._config.sinks)
 
     async def _explained(self, error: ShimError, runner: Runner, log: PluginLog) -> ShimError:

@@ -15,6 +15,7 @@ from shim.plugin.broker import Broker
 from shim.plugin.calls import check, error_of, shutdown
 from shim.plugin.channel import PluginChannel
 from shim.plugin.forwarder import dial
+from shim.plugin.multiplexer import Multiplexer
 from shim.plugin.mutual_tls import SERVER_NAME, contexts
 from shim.plugin.socket_folder import SocketFolder
 from shim.plugin.stdio import mirror
@@ -45,8 +46,11 @@ class Sinks:
 class Connection:
     """Open until it is closed."""
 
-    def __init__(self, channel: PluginChannel, broker: Broker, private: SocketFolder) -> None:
+    def __init__(
+        self, channel: PluginChannel, broker: Broker, private: SocketFolder, mux: Multiplexer | None
+    ) -> None:
         self.channel = channel
+        self._mux = mux
         self.broker = broker
         self._private = private
         self._stdio: asyncio.Task[None] | None = None
@@ -55,20 +59,26 @@ class Connection:
     async def open(
         cls, where: PluginAddress, runner: AttachedRunner, shared: SocketFolder, identity: Identity | None
     ) -> Connection:
-        """Connected as far as that needs nothing of the plugin: ``start`` asks it something.
+        """Ready to be used; ``start`` sees whether the plugin answers.
 
         Raises:
             FailedPrecondition: the plugin has no certificate, or none that can be read, where one is asked for.
+            Unavailable: it is multiplexed, and does not accept the connection.
             ShimError: there can be no sockets.
         """
         tls = _contexts(where, identity)
         private = SocketFolder.make("ocishim-plugin-")
+        mux: Multiplexer | None = None
         try:
-            channel = await _channel(where, private, tls)
+            if where.multiplexed:
+                mux = await Multiplexer.connect(where.network, where.address)
+            channel = await _channel(where, private, tls, mux)
         except BaseException:
+            if mux is not None:
+                await mux.close()
             private.remove()
             raise
-        return cls(channel, Broker(runner, shared, private, tls), private)
+        return cls(channel, Broker(runner, shared, private, tls, mux), private, mux)
 
     async def start(self, sinks: Sinks) -> None:
         """The plugin answers, its output is taken, and its broker works.
@@ -112,6 +122,8 @@ class Connection:
                 self._stdio.cancel()
                 await asyncio.gather(self._stdio, return_exceptions=True)
             await self.channel.close()
+            if self._mux is not None:
+                await self._mux.close()
         finally:
             await in_thread(self._private.remove, always=True)
 
@@ -126,10 +138,14 @@ def _contexts(where: PluginAddress, identity: Identity | None) -> Contexts | Non
     return contexts(identity, where.certificate)
 
 
-async def _channel(where: PluginAddress, private: SocketFolder, tls: Contexts | None) -> PluginChannel:
-    if tls is None:
+async def _channel(
+    where: PluginAddress, private: SocketFolder, tls: Contexts | None, mux: Multiplexer | None
+) -> PluginChannel:
+    context = None if tls is None else tls.client
+    if mux is not None:
+        return await PluginChannel.through(lambda: mux.open(context, SERVER_NAME), private)
+    if context is None:
         return PluginChannel.straight(where.network, where.address)
-    context = tls.client
     return await PluginChannel.through(
         lambda: dial(where.network, where.address, context, SERVER_NAME), private
     )

@@ -194,6 +194,10 @@ type served struct {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "yamux" {
+		serveYamux(os.Args[2])
+		return
+	}
 	logger := hclog.New(&hclog.LoggerOptions{Name: "test", Level: hclog.Trace, Output: stderr, JSONFormat: true})
 	versions := map[int]plugin.PluginSet{}
 	for _, version := range []int{2, 3} {
