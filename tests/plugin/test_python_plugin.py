@@ -10,8 +10,10 @@ import sys
 import grpc.aio
 import pytest
 from support import bed, python_plugin
-from support.plugins import Number, Text, call, client, serving
+from support.coroutines import until
+from support.plugins import Number, Text, call, client, go_client, serving
 
+from shim.errors import FailedPrecondition
 from shim.plugin.client import PluginClient
 from shim.plugin.connection import Sinks
 from shim.proto.plugin_stdio_pb2 import StdioData
@@ -126,3 +128,47 @@ async def test_without_the_certificate_nobody_calls_the_host(leaks, python_clien
                         await call(stranger, "Answer", "x", Text, "ocishim.test.Host")
                     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             assert await call(plugin.channel, "AskHost", "1 x", Text) == "X"
+
+
+@both
+async def test_with_a_multiplexed_broker_all_goes_over_one_connection(
+    leaks, python_client, auto_mtls, tmp_path
+):
+    async with python_client(auto_mtls=auto_mtls, broker_multiplex=True, temp_dir=str(tmp_path)) as plugin:
+        answers = {"Answer": str.upper}, {"Answer": lambda text: text[::-1]}
+        first, second = plugin.broker.next_id(), plugin.broker.next_id()
+        async with await plugin.broker.accept_and_serve(first, [serving("ocishim.test.Host", answers[0])]):
+            assert await call(plugin.channel, "AskHost", f"{first} hello", Text) == "HELLO"
+            # A number may be told before anything is served there.
+            asking = asyncio.create_task(call(plugin.channel, "AskHost", f"{second} hello", Text))
+            await until(lambda: plugin.broker._knocked)
+            async with await plugin.broker.accept_and_serve(
+                second, [serving("ocishim.test.Host", answers[1])]
+            ):
+                assert await asking == "olleh"
+        offered = await call(plugin.channel, "Offer", "", Number)
+        for size in (1, 1_000_000):
+            async with await plugin.broker.dial(offered) as channel:
+                assert await call(channel.grpc, "Echo", "x" * size, Text, "ocishim.test.Echo") == "x" * size
+        # There is nothing else in the folder that both share than what the plugin has made.
+        (folder,) = tmp_path.iterdir()
+        assert len(list(folder.iterdir())) <= 3
+        assert plugin.broker._doors == {}
+    assert await plugin.wait() == 0
+
+
+async def test_a_knock_that_is_refused_fails_the_call(leaks, python_client):
+    async with python_client(broker_multiplex=True) as plugin, await plugin.broker.dial(7) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel.grpc, "Echo", "x", Text, "ocishim.test.Echo")
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert channel.error == "connection 7 to the plugin: no listener for id 7"
+        with pytest.raises(FailedPrecondition, match="takes one connection, which is ours"):
+            plugin.reattach_config()
+
+
+async def test_a_plugin_that_cannot_multiplex_is_told(leaks):
+    with pytest.raises(
+        FailedPrecondition, match=r"it knows no multiplexed broker, as plugins do since go-plugin 1\.6"
+    ):
+        await go_client(broker_multiplex=True).start()

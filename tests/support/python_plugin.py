@@ -1,7 +1,8 @@
 """A plugin for the tests as one written with a current go-plugin would be: what Debian's does not have yet.
 
 It makes its sockets where PLUGIN_UNIX_SOCKET_DIR says and for PLUGIN_UNIX_SOCKET_GROUP, streams its standard output and
-error over gRPC, and calls its host back through TLS. Its services are those of ``go_plugin``, as far as they are needed.
+error over gRPC, calls its host back through TLS, and multiplexes the broker's connections. Its services are those of
+``go_plugin``, as far as they are needed.
 
     python python_plugin.py     under a host, which gives it its environment
 """
@@ -27,8 +28,10 @@ from support import go_plugin
 from shim.plugin import mutual_tls
 from shim.plugin.brokered_server import BrokeredServer
 from shim.plugin.channel import PluginChannel
-from shim.plugin.forwarder import dial
+from shim.plugin.forwarder import Stream, dial
+from shim.plugin.multiplexer import Multiplexer
 from shim.plugin.socket_folder import SocketFolder
+from shim.plugin.yamux import Session
 from shim.proto.plugin_broker_pb2 import ConnInfo
 from shim.proto.plugin_controller_pb2 import Empty
 from shim.proto.plugin_stdio_pb2 import StdioData
@@ -47,8 +50,25 @@ def unary(call: Callable[[Any], Any], request: type, answer: type) -> grpc.RpcMe
     )
 
 
+class Server(Multiplexer):
+    """The plugin's end of the one connection: a stream that nobody has announced is for the first server."""
+
+    def __init__(self, connection: Stream, path: str) -> None:
+        super().__init__(connection)
+        self._session = Session(client=False)
+        self.path = path
+
+    def _answer(self, stream_id: int) -> None:
+        if not self._expected:
+            self.expect(self.path)
+        super()._answer(stream_id)
+
+
 class Plugin:
+    mux: Server | None = None
+
     def __init__(self) -> None:
+        self.doors: dict[int, str] = {}
         self.ended = asyncio.Event()
         self.server: BrokeredServer | None = None
         self.output: asyncio.Queue[StdioData] = asyncio.Queue(maxsize=8)
@@ -118,7 +138,10 @@ class Plugin:
     ) -> AsyncIterator[ConnInfo]:
         async def read() -> None:
             async for info in told:
-                self.offered(info.service_id).set_result(info)
+                if info.knock.knock and not info.knock.ack:
+                    await self.knocked(info.service_id)
+                else:
+                    self.offered(info.service_id).set_result(info)
 
         reading = asyncio.create_task(read())
         try:
@@ -132,8 +155,9 @@ class Plugin:
 
     async def ask_host(self, message: Text) -> Text:
         number, question = message.value.split(maxsplit=1)
-        info = await self.offered(int(number))
-        if self.tls is None:
+        if self.mux is not None:
+            channel = await PluginChannel.through(lambda: self.enter(int(number)), self.private)
+        elif (info := await self.offered(int(number))) and self.tls is None:
             channel = PluginChannel.straight(info.network, info.address)
         else:
             tls = self.tls.client
@@ -148,12 +172,31 @@ class Plugin:
             )
             return await call(Text(value=question))
 
+    async def enter(self, number: int) -> Stream:
+        async def knock() -> None:
+            await self.to_host.put(ConnInfo(service_id=number, knock=ConnInfo.Knock(knock=True)))
+            assert (await self.offered(number)).knock.ack
+            del self.offers[number]
+
+        tls = None if self.tls is None else self.tls.client
+        return await self.mux.open(tls, mutual_tls.SERVER_NAME, knock)
+
+    async def knocked(self, number: int) -> None:
+        error = "" if number in self.doors else f"no listener for id {number}"
+        if not error:
+            self.mux.expect(self.doors[number])
+        await self.to_host.put(
+            ConnInfo(service_id=number, knock=ConnInfo.Knock(knock=True, ack=True, error=error))
+        )
+
     async def offer(self, _: Text) -> Number:
         echo = {"Echo": unary(lambda message: message, Text, Text)}
         self.server, path = await self.serve(
             [grpc.method_handlers_generic_handler("ocishim.test.Echo", echo)]
         )
-        await self.to_host.put(ConnInfo(service_id=99, network="unix", address=path))
+        self.doors[99] = path
+        if self.mux is None:
+            await self.to_host.put(ConnInfo(service_id=99, network="unix", address=path))
         return Number(value=99)
 
     async def serve(self, handlers: list[grpc.GenericRpcHandler]) -> tuple[BrokeredServer, str]:
@@ -170,7 +213,16 @@ async def main() -> None:
     plugin = Plugin()
     server, path = await plugin.serve(plugin.handlers())
     certificate = base64.b64encode(plugin.certificate).decode().rstrip("=")
-    print(f"1|2|unix|{path}|grpc|{certificate}", flush=True)  # noqa: T201 - the handshake
+    end = ""
+    if os.environ.get("PLUGIN_MULTIPLEX_GRPC"):
+        behind, path = path, plugin.shared.new_path()
+        end = "|true"
+
+        def connected(*stream: Any) -> None:
+            plugin.mux = Server(stream, behind)
+
+        await asyncio.start_unix_server(connected, path)
+    print(f"1|2|unix|{path}|grpc|{certificate}{end}", flush=True)  # noqa: T201 - the handshake
     await plugin.ended.wait()
     await server.close()
     plugin.private.remove()
