@@ -1,10 +1,6 @@
 """A plugin of its host's, from the start to the end.
 
-    config = ClientConfig(HandshakeConfig("BASIC_PLUGIN", "hello"), auto_mtls=True)
-    async with PluginClient(config, lambda env, socket_dir: LocalRunner(["./greeter"], env)) as plugin:
-        answer = await plugin.channel.unary_unary("/proto.Greeter/Greet", ...)(request)
-
-Leaving the block ends the plugin: it is asked to, and killed two seconds later if it does not. Whatever goes wrong on the
+Leaving ``async with`` ends the plugin: it is asked to, and killed two seconds later if it does not. Whatever goes wrong on the
 way there, the plugin does not outlive it, nor do the sockets.
 
 Source: hashicorp/go-plugin, client.go.
