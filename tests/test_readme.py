@@ -12,6 +12,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support import bed, go_plugin
+from support.oci_images import make_image
+
+from shim.image import Images
 
 TOP = Path(__file__).resolve().parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -57,8 +61,15 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTAL
 def test_the_program(state_root: Path, tmp_path: Path, leaks: object) -> None:
     config = tmp_path / "config.toml"
     config.write_text(f'state_root = "{state_root}"\ndata_root = "{tmp_path}/data"\n', encoding="utf-8")
-    (program,) = PROGRAMS
-    ran = subprocess.run(
+    ran = run_program(PROGRAMS[0], config)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.split()
+    for said in ("40 100", "README.md sandbox.yaml", "exit code 3 through a container exit code 137"):
+        assert said in " ".join(lines)
+
+
+def run_program(program: str, config: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [f"{TOP}/.venv/bin/python", "-X", "dev", "-W", "error", "-c", program],
         cwd=TOP,
         env={**environment(), "OCISHIM_CONFIG": str(config)},
@@ -67,10 +78,27 @@ def test_the_program(state_root: Path, tmp_path: Path, leaks: object) -> None:
         timeout=120,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    lines = ran.stdout.split()
-    for said in ("40 100", "README.md sandbox.yaml", "exit code 3 through a container exit code 137"):
-        assert said in " ".join(lines)
+
+
+@pytest.mark.root
+def test_the_plugin(state_root: Path, tmp_path: Path, leaks: object) -> None:
+    """The example's words are replaced by those of the plugin that there is."""
+    bed.need(go_plugin.is_there(), "Go is not installed: apt-get install golang-go")
+    layout = make_image(tmp_path / "layout", {"plugin": go_plugin.built()}, {"Entrypoint": ["/plugin"]})
+    Images(tmp_path / "data").import_(layout, "example/greeter:1.0")
+    config = tmp_path / "config.toml"
+    config.write_text(f'state_root = "{state_root}"\ndata_root = "{tmp_path}/data"\n', encoding="utf-8")
+    program = PROGRAMS[1]
+    for word, instead in (
+        ("BASIC_PLUGIN", go_plugin.COOKIE[0]),
+        ("hello", go_plugin.COOKIE[1]),
+        ("/example.Greeter/Greet", f"/{go_plugin.SERVICE}/Getenv"),
+        ("world", "PLUGIN_UNIX_SOCKET_DIR"),
+    ):
+        assert f'"{word}"' in program
+        program = program.replace(f'"{word}"', f'"{instead}"')
+    ran = run_program(program, config)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "/tmp/go-plugin-container\n", "")
 
 
 @pytest.mark.root
