@@ -68,7 +68,7 @@ class Daemon:
         self._settings: DaemonConfig
         self._audit: AuditLog
         self._backend: Backend
-        self._http: HttpServer
+        self._http: HttpServer | None = None
         self._gate: Gate | None = None
 
     async def run(self) -> None:
@@ -88,9 +88,9 @@ class Daemon:
             self._notifier.ready(f"serves {self._where}")
             _log.info("serves %s", self._where)
             await self._stop.wait()
+            self._withdraw()
             self._notifier.stopping()
             _log.info("stops")
-            self._withdraw()
             if self._reloading is not None:
                 await self._reloading
 
@@ -100,8 +100,9 @@ class Daemon:
             with suppress(OSError):
                 os.unlink(path)
         self._paths.clear()
-        if self._gate is not None:
-            self._gate.close()
+        for server in (self._http, self._gate):
+            if server is not None:
+                server.close()
         # Those of systemd that nobody has taken.
         for sock in (sock for given in self._sockets.values() for sock in given):
             sock.close()
@@ -119,18 +120,15 @@ class Daemon:
         self._backend = Backend(
             Catalog(config.storage, config.data_root), Tokens(config.storage, config.data_root)
         )
-        self._http = HttpServer(self._access(settings, tls), self._metrics)
+        http = self._http = HttpServer(self._access(settings, tls), self._metrics)
         places = [where for _, where, _ in doors]
         if settings.grpc:
             places.append(await self._start_grpc(config, settings, stack))
-        stack.push_async_callback(self._stop_http)
-        self._http.start()
+        stack.push_async_callback(http.stop, settings.stop_timeout)
+        http.start()
         for sock, _, secured in doors:
-            self._http.listen(sock, tls=secured)
+            http.listen(sock, tls=secured)
         return ", ".join(places)
-
-    async def _stop_http(self) -> None:
-        await self._http.stop(self._settings.stop_timeout)
 
     def _take_http(
         self, settings: DaemonConfig, stack: AsyncExitStack
@@ -218,11 +216,13 @@ class Daemon:
         """What can fail comes first: it is all of the new configuration that is in force afterwards, or nothing of it."""
         config, settings = await in_thread(self._load)
         tls = await in_thread(server_context, settings)
-        if tls is None and self._http.access.tls is not None:
+        http = self._http
+        assert http is not None  # noqa: S101 - it runs
+        if tls is None and http.access.tls is not None:
             raise FailedPrecondition("a certificate is in use, and the new configuration has none")
         access = self._access(settings, tls)
         await in_thread(self._audit.reopen, settings.audit_log)
-        self._http.access = access
+        http.access = access
         if self._gate is not None:
             self._gate.admission, self._gate.max_connections = access.admission, access.max_connections
         for key in _changed(self._settings, settings, _FIXED) + _changed(

@@ -139,11 +139,15 @@ class HttpServer:
             _log.info("lost a connection that was being made: %s", error)
             sock.close()
 
-    async def stop(self, timeout_s: float) -> None:
-        """Nothing is accepted any more; requests that have begun have ``timeout_s`` to be answered; no connection is left."""
+    def close(self) -> None:
+        """Nothing is accepted any more; connections stay."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+
+    async def stop(self, timeout_s: float) -> None:
+        """No connection is left; requests that have begun have ``timeout_s`` to be answered."""
+        self.close()
         for task in list(self._arriving):
             task.cancel()
         await asyncio.gather(*self._arriving, return_exceptions=True)

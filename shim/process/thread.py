@@ -12,16 +12,49 @@ from __future__ import annotations
 import _thread
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shim.errors import ResourceExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["in_thread"]
+__all__ = ["begin_in_thread", "in_thread"]
 
 _Result = TypeVar("_Result")
+
+
+def begin_in_thread(call: Callable[[], _Result]) -> asyncio.Future[_Result]:
+    """``call`` runs in a thread; the future has what it returns or raises. Whoever waits may give up: the thread goes on.
+
+    Neither the end of the loop nor that of the process waits for it.
+
+    Raises:
+        ResourceExhausted: no thread can be had.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Result] = loop.create_future()
+
+    def tell(tell_it: Callable[[Any], None], what: object) -> None:
+        if not outcome.done():  # nobody has cancelled it
+            tell_it(what)
+
+    def run() -> None:
+        with suppress(RuntimeError):  # of a loop that has ended meanwhile
+            try:
+                result = call()
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                loop.call_soon_threadsafe(tell, outcome.set_exception, error)
+            else:
+                loop.call_soon_threadsafe(tell, outcome.set_result, result)
+
+    try:
+        # Not threading's, whose start waits until the thread runs: two more turns of the scheduler.
+        _thread.start_new_thread(run, ())
+    except RuntimeError as error:
+        raise ResourceExhausted("no thread can be had") from error
+    return outcome
 
 
 async def in_thread(call: Callable[..., _Result], *arguments: object, always: bool = False) -> _Result:
@@ -30,25 +63,12 @@ async def in_thread(call: Callable[..., _Result], *arguments: object, always: bo
     Raises:
         ResourceExhausted: no thread can be had. With ``always`` it is run here and now instead: for what must be done.
     """
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[_Result] = loop.create_future()
-
-    def run() -> None:
-        with suppress(RuntimeError):  # of a loop that has ended meanwhile
-            try:
-                result = call(*arguments)
-            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                loop.call_soon_threadsafe(outcome.set_exception, error)
-            else:
-                loop.call_soon_threadsafe(outcome.set_result, result)
-
     try:
-        # Not threading's, whose start waits until the thread runs: two more turns of the scheduler.
-        _thread.start_new_thread(run, ())
-    except RuntimeError as error:
+        outcome = begin_in_thread(partial(call, *arguments))
+    except ResourceExhausted:
         if always:
             return call(*arguments)
-        raise ResourceExhausted("no thread can be had") from error
+        raise
     await _end_of(outcome)
     return outcome.result()
 

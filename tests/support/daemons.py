@@ -37,6 +37,8 @@ class DaemonProcess:
         self._notify.bind(str(folder / "notify"))
         self._notify.settimeout(DEADLINE_S)
         self._root = ""
+        self.python: tuple[str, ...] = ()
+        """Options of the interpreter."""
 
     def configure(self, *lines: str) -> None:
         """The configuration is another one, for whoever reads it next."""
@@ -46,7 +48,7 @@ class DaemonProcess:
     @property
     def command(self) -> list[str]:
         """What is executed."""
-        return [sys.executable, "-X", "dev", "-m", "shim", "--config", str(self.config), "daemon"]
+        return [sys.executable, *self.python, "-m", "shim", "--config", str(self.config), "daemon"]
 
     def start(self, *before: str, **environment: str) -> Self:
         """It runs and is ready. ``before`` comes before the command: a program that executes it."""
@@ -111,7 +113,11 @@ class DaemonProcess:
         """A connection to the unix socket, on which ``data`` was sent; the caller closes it."""
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(DEADLINE_S)
-        sock.connect(str(self.socket))
+        try:
+            sock.connect(str(self.socket))
+        except BaseException:
+            sock.close()
+            raise
         if data:
             sock.sendall(data)
         return sock

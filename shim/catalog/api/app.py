@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,8 +28,8 @@ from shim.catalog.api.failures import PERMISSION_DENIED, HttpFailure, answer_to
 from shim.catalog.api.metrics import CONTENT_TYPE
 from shim.catalog.api.rate import RateLimit
 from shim.catalog.api.reading import read_call, secret_of
-from shim.errors import PermissionDenied, ShimError
-from shim.process.thread import in_thread
+from shim.errors import PermissionDenied, ResourceExhausted, ShimError
+from shim.process.thread import begin_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -81,7 +81,7 @@ class _Api:
         self._audit = audit
         self._rate = RateLimit(settings.rate_limit, settings.rate_burst)
         self._room = asyncio.Semaphore(MAX_CALLS)
-        self._late: set[asyncio.Task[object]] = set()
+        self._late: set[asyncio.Future[Any]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = _Visit(Request(scope, receive), str(uuid.uuid4()), time.perf_counter())
@@ -96,8 +96,8 @@ class _Api:
         except ShimError as error:
             return Outcome(answer_to(error))
         except asyncio.CancelledError:
-            self._record(visit, Outcome(refused(HTTPStatus.SERVICE_UNAVAILABLE)))
-            raise
+            # The server's last resort when it stops. The client is told, and the log; there is nothing else to undo.
+            return Outcome(refused(HTTPStatus.SERVICE_UNAVAILABLE, "the daemon stops"))
         except Exception:  # noqa: BLE001 - in the log, with its traceback; the client gets an envelope all the same
             _log.exception("a fault at request %s", visit.id)
             return Outcome(failed())
@@ -144,22 +144,26 @@ class _Api:
             raise HttpFailure(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"{MAX_CALLS} requests wait for the catalog's disk already"
             ) from None
-        task = asyncio.create_task(in_thread(call))
-        task.add_done_callback(self._ended)
-        await asyncio.wait({task}, timeout=timeout_s)
-        if task.done():
-            return task.result()
-        self._late.add(task)
+        try:
+            outcome = begin_in_thread(call)
+        except ResourceExhausted:
+            self._room.release()
+            raise
+        outcome.add_done_callback(self._ended)
+        await asyncio.wait({outcome}, timeout=timeout_s)
+        if outcome.done():
+            return outcome.result()
+        self._late.add(outcome)
         raise HttpFailure(
             HTTPStatus.GATEWAY_TIMEOUT, f"the catalog's disk has not answered within {timeout_s:g} s"
         )
 
-    def _ended(self, task: asyncio.Task[_Result]) -> None:
+    def _ended(self, outcome: asyncio.Future[_Result]) -> None:
         self._room.release()
-        if task in self._late and not task.cancelled():
-            self._late.discard(task)
+        if outcome in self._late:
+            self._late.discard(outcome)
             _log.warning(
-                "a request has ended that was answered long ago: %s", task.exception() or "it went well"
+                "a request has ended that was answered long ago: %s", outcome.exception() or "it went well"
             )
 
     def _record(self, visit: _Visit, outcome: Outcome) -> None:
