@@ -22,7 +22,11 @@ from shim.store import records
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["directory_of", "found", "leave", "read"]
+__all__ = ["KEPT", "directory_of", "found", "leave", "read"]
+
+
+KEPT = 1000
+"""Of so many shims it is kept what they could not tell: there may be no daemon any more."""
 
 
 def directory_of(socket_path: str) -> str:
@@ -31,7 +35,7 @@ def directory_of(socket_path: str) -> str:
 
 
 def leave(directory: str, envelopes: Sequence[Envelope]) -> None:
-    """``found`` finds them from now on.
+    """``found`` finds them from now on; of more than ``KEPT`` shims the oldest are forgotten.
 
     Raises:
         ShimError: they cannot be written.
@@ -40,6 +44,8 @@ def leave(directory: str, envelopes: Sequence[Envelope]) -> None:
         Path(directory).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, "events cannot be left") from error
+    for oldest in found(directory)[: -KEPT + 1]:
+        records.delete(oldest, synced=False)
     bodies = [b64encode(envelope.SerializeToString()).decode() for envelope in envelopes]
     # What a reboot makes void: the containers are gone then.
     records.save(Path(directory, f"{time.time_ns()}-{os.getpid()}.json"), {"envelopes": bodies}, synced=False)

@@ -6,6 +6,7 @@ import pytest
 from support.events_service import unpacked
 
 from shim.errors import DataLoss
+from shim.proto.types_pb2 import Envelope
 from shim.service import unsent
 from shim.service.publisher import Publisher
 from shim.task import events
@@ -27,6 +28,14 @@ async def test_what_is_left_at_the_end_is_found_in_order(state_root):
         [("c1", 0), ("c1", 1), ("c1", 2)],
         [("c2", 0), ("c2", 1), ("c2", 2)],
     ]
+
+
+def test_only_so_many_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(unsent, "KEPT", 3)
+    for number in range(5):
+        unsent.leave(str(tmp_path), [Envelope(topic=f"/{number}")])
+    left = [envelope.topic for path in unsent.found(str(tmp_path)) for envelope in unsent.read(path)]
+    assert left == ["/2", "/3", "/4"]
 
 
 async def test_nothing_left_is_no_file(state_root):

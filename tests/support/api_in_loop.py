@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +55,19 @@ class ApiInLoop:
     async def events(self, last: str, *, after: int | None = 0, container: str = "") -> list[Event]:
         """From the one after ``after`` to the first of type ``last``, of ``container`` alone if one is given."""
         found = []
-        async for _, event in self.client.events(after=after):
-            if not container or event.id == container:
-                found.append(event)
-                if event.type == last:
-                    break
+        async with aclosing(self.client.events(after=after)) as stream:
+            async for _, event in stream:
+                if not container or event.id == container:
+                    found.append(event)
+                    if event.type == last:
+                        break
         return found
+
+    async def all_events(self) -> list[Event]:
+        """Those that are kept."""
+        log = self.server._log
+        async with aclosing(self.client.events(after=log.first - 1)) as stream:
+            return [(await anext(stream)).event for _ in range(log.first, log.last + 1)]
 
 
 @asynccontextmanager
@@ -78,7 +85,10 @@ async def serving(state_root: Path, data_root: Path) -> AsyncIterator[ApiInLoop]
         try:
             yield api
         finally:
-            await api.server.stop(0)
+            # Not after the end of the server: what shims could not tell is left for the next one.
             for name in Containers(str(state_root)).ids():
-                await api.ocishim("delete", "--force", name)
+                with suppress(AssertionError):  # it goes by itself, when its end was told
+                    await api.ocishim("delete", "--force", name)
+            await api.server.stop(5)
+            assert Containers(str(state_root)).ids() == []
             cgroups.remove()
