@@ -124,8 +124,7 @@ class Broker:
             self._reading.cancel()
             with suppress(asyncio.CancelledError):
                 await self._reading
-        for opened in list(self._opened):
-            await opened.close()
+        await asyncio.gather(*(opened.close() for opened in self._opened))
 
     def _closed(self, server: BrokeredServer, service_id: int, path: str) -> None:
         self._opened.discard(server)

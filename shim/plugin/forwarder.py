@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shim.errors import ShimError
 from shim.linux.sockets import peer_credentials
@@ -44,13 +44,13 @@ async def dial(
     Raises:
         OSError: nobody accepts it, or TLS failed (ssl.SSLError).
     """
-    name = server_name if tls is not None else None
+    how: dict[str, Any] = {"limit": _CHUNK}
+    if tls is not None:
+        how |= {"ssl": tls, "server_hostname": server_name, "ssl_handshake_timeout": _TLS_S}
     if network == "unix":
-        return await asyncio.open_unix_connection(address, ssl=tls, server_hostname=name, limit=_CHUNK)
+        return await asyncio.open_unix_connection(address, **how)
     host, _, port = address.rpartition(":")
-    return await asyncio.open_connection(
-        host.strip("[]"), int(port), ssl=tls, server_hostname=name, limit=_CHUNK
-    )
+    return await asyncio.open_connection(host.strip("[]"), int(port), **how)
 
 
 class Forwarder:
