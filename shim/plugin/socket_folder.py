@@ -19,6 +19,9 @@ __all__ = ["SocketFolder", "group_id"]
 # sockaddr_un, without the NUL
 _LONGEST = 107
 
+# (gid_t)-1 means no group.
+_LARGEST_ID = 2**32 - 2
+
 # Go's has up to ten digits, as these have.
 _RANDOM = 5
 
@@ -108,9 +111,11 @@ def group_id(group: str) -> int:
     """The number of ``group``, which is a name or a number.
 
     Raises:
-        InvalidArgument: there is none of that name.
+        InvalidArgument: there is none of that name, or it can be no group's number.
     """
     if group.isascii() and group.isdecimal():
+        if len(group) > len(str(_LARGEST_ID)) or int(group) > _LARGEST_ID:
+            raise InvalidArgument(f"no group can have the number {group}")
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid
