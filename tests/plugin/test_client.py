@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+from contextlib import asynccontextmanager
 
+import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2
 from support import plugins
 from support.coroutines import until
 from support.plugins import config, shell
@@ -158,4 +162,41 @@ async def test_a_runner_that_cannot_be_made_is_the_callers_error(leaks, tmp_path
 
     with pytest.raises(InvalidArgument, match="no image"):
         await PluginClient(config(temp_dir=str(tmp_path)), no_runner).start()
+    assert left(tmp_path) == []
+
+
+@asynccontextmanager
+async def health():
+    """The least that a plugin serves, at a port of this host."""
+    server = grpc.aio.server()
+    serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    async def check(*_):
+        return serving
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        check, None, health_pb2.HealthCheckResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
+async def test_one_that_serves_its_health_at_a_port_and_nothing_else_will_do(leaks, tmp_path):
+    async with health() as port:
+        script = f"echo '1|3|tcp|127.0.0.1:{port}|grpc|'; exec sleep 1000"
+        async with shell(script, temp_dir=str(tmp_path)) as plugin:
+            await plugin.ping()
+            assert plugin.version == 3
+            for attempt in (plugin.broker.dial(1), plugin.broker.accept_and_serve(2, [])):
+                with pytest.raises(Unimplemented, match="the plugin's broker"):
+                    await attempt
+        # It cannot be asked to end, and is not waited for.
+        assert await plugin.wait() == 128 + signal.SIGKILL
     assert left(tmp_path) == []
