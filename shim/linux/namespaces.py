@@ -10,6 +10,7 @@ Man pages: unshare(2), setns(2), namespaces(7), ioctl_ns(2).
 from __future__ import annotations
 
 import fcntl
+import os
 from ctypes import c_int
 from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -27,6 +28,7 @@ __all__ = [
     "CLONE_NEWPID",
     "CLONE_NEWUTS",
     "apart",
+    "is_initial_network",
     "owning_user_namespace",
     "setns",
     "unshare",
@@ -40,6 +42,8 @@ CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 
 _NS_GET_USERNS: Final = 0xB701  # _IO(0xb7, 1)
+
+_INITIAL_ONLY: Final = "/proc/sys/net/core/dev_weight"
 
 _T = TypeVar("_T")
 
@@ -85,3 +89,20 @@ def apart(function: Callable[[], _T]) -> _T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def is_initial_network(path: str) -> bool:
+    """Whether the network namespace at ``path`` is the one that the kernel came up with; needs root.
+
+    Nothing says so outright. /proc/sys/net shows each process what its namespace has, and some settings only the first has.
+
+    Raises:
+        OSError: ``path`` is no network namespace that we may enter.
+    """
+
+    def look() -> bool:
+        with OwnedFd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as fd:
+            setns(fd.fileno(), CLONE_NEWNET)
+        return os.path.exists(_INITIAL_ONLY)
+
+    return apart(look)

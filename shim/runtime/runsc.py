@@ -19,9 +19,11 @@ What the runscs of Debian 12 (2022) and of 2024 do that a caller must not run in
 * ``delete`` refuses a container that was paused when its sandbox was killed, and ``delete --force`` panics over it, after it
   has forgotten all of it.
 * ``--network=sandbox`` (the default) copies addresses and routes of the network namespace at ``start``, in which
-  a loopback that is down is missing. On kernels since 6.8 it takes every network namespace for the host's and refuses
-  (fixed in August 2024). A private namespace that nothing has configured is therefore run with ``--network=none``,
-  which is a loopback and nothing else: what the bundle asks for.
+  a loopback that is down is missing. A private namespace that nothing has configured is therefore run with
+  ``--network=none``, which is a loopback and nothing else: what the bundle asks for.
+* On kernels since 6.8 it takes every network namespace for the host's, and refuses to take over what it finds there
+  (fixed in August 2024): it looks for a file below /proc/sys/net that had been in the host's alone. So where the namespace
+  is neither the host's nor ours ``start`` runs in a mount namespace in which that directory is empty.
 * No ``--platform`` is passed unless configured: the default is systrap where runsc knows it, else ptrace, and never
   kvm, which can hang for ever under nested virtualisation.
 * cgroups work on hybrid and v1 hosts through v1, and a limit that cannot be set is an error.
@@ -32,12 +34,15 @@ Source: gVisor runsc/cmd, runsc/container, runsc/sandbox, runsc/config/flags.go.
 from __future__ import annotations
 
 import json
+import os
+import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shim.errors import AlreadyExists, InvalidArgument, NotFound, ShimError, Unimplemented, Unknown
+from shim.linux.namespaces import is_initial_network
 from shim.process import Exit
 from shim.runtime.commandline import CommandLine
 from shim.runtime.driver import Driver
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
     from shim.runtime.command import Result, StdioFds
     from shim.runtime.options import CheckpointOptions
 
-__all__ = ["Runsc", "RunscCommandLine", "network_of"]
+__all__ = ["Runsc", "RunscCommandLine", "network_of", "takes_network"]
 
 _CGROUP_FLAGS = {
     "runtime": [],
@@ -62,10 +67,12 @@ _HOOKS_BEFORE_START = ("prestart", "createRuntime", "createContainer", "startCon
 
 _VAGUE = ("cannot read client sync file", "waiting for sandbox to start: EOF")
 _NETWORK_REFUSED = "cannot run with network enabled in root network namespace"
-_NETWORK_HINT = (
-    ' (runsc before August 2024 on Linux 6.8 or newer, or no network namespace in the bundle: set network = "none" '
-    'or "host" in runsc_config, or install a newer runsc)'
-)
+_NETWORK_HINT = ' (there is no network namespace in the bundle, or it is the host\'s: set network = "none" or "host" in runsc_config)'
+# See the module's text. Releases are dates; Debian's versions have them, too.
+_SHOWS_ALL_SINCE = (6, 8)
+_FIXED = "20240901"
+_RELEASE = re.compile(r"\b20\d{6}\b")
+_HIDE_SYSCTLS = 'mount -t tmpfs -o ro,size=4k tmpfs "$0" && exec "$@"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +84,21 @@ class RunscCommandLine(CommandLine):
     """For create, start and restore of one container; the same at each, runsc does not remember it."""
     config: tuple[tuple[str, str], ...] = ()
     """Further global flags; of a flag that is given twice runsc takes the last."""
+    hide_sysctls: bool = False
+    """Run without /proc/sys/net in view; needs root, as a network of one's own does anyway."""
 
     def __post_init__(self) -> None:
         for key, _ in self.config:
             if key in _OWN_FLAGS:
                 raise InvalidArgument(f"runsc_config cannot set {key!r}: the shim sets it itself")
+
+    def launcher(self) -> list[str]:
+        """runsc, where need be through unshare and sh, which both end up as runsc in the same process."""
+        if not self.hide_sysctls:
+            return [self.binary]
+        # What the host mounts later still comes in.
+        unshare = ["unshare", "--mount", "--propagation", "slave"]
+        return [*unshare, "sh", "-c", _HIDE_SYSCTLS, "/proc/sys/net", self.binary]
 
     def flags(self) -> list[str]:
         """The global flags."""
@@ -148,7 +165,8 @@ class Runsc(Driver):
 
     def __init__(self, kind: str, line: RunscCommandLine, reaper: Reaper, *, timeout: float) -> None:
         super().__init__(kind, line, reaper, timeout=timeout)
-        self._networks: dict[str, str] = {}
+        self._starts: dict[str, RunscCommandLine] = {}
+        self._is_old: bool | None = None
 
     async def create(
         self,
@@ -172,9 +190,9 @@ class Runsc(Driver):
 
     async def start(self, container_id: str, *, stdio_fds: StdioFds | None = None) -> None:
         """As ``Driver.start``. When it fails the sandbox is still there: delete with ``force``."""
-        if container_id not in self._networks:
+        if container_id not in self._starts:
             self._for_bundle(container_id, str((await self.state(container_id))["bundle"]))
-        line = replace(self._line, network=self._networks.pop(container_id))
+        line = await self._with_network(container_id)
         await self._run("start", container_id, line.start(container_id), fds=stdio_fds)
 
     async def exec(
@@ -224,7 +242,8 @@ class Runsc(Driver):
     ) -> None:
         """As ``Driver.restore``."""
         self._refuse_duplicate(container_id)
-        line = self._for_bundle(container_id, bundle).restore(
+        self._for_bundle(container_id, bundle)
+        line = (await self._with_network(container_id)).restore(
             container_id, bundle, options, pid_file=pid_file, console_socket=console_socket
         )
         await self._run("restore", container_id, line, fds=stdio_fds)
@@ -245,9 +264,20 @@ class Runsc(Driver):
         return text + _NETWORK_HINT if _NETWORK_REFUSED in text else text
 
     def _for_bundle(self, container_id: str, bundle: str) -> RunscCommandLine:
-        network = network_of(_config_of(bundle))
-        self._networks[container_id] = network
-        return replace(self._line, network=network)
+        config = _config_of(bundle)
+        line = replace(self._line, network=network_of(config))
+        # The first container of a pod has the network, and the others have it with it.
+        takes = not self.joins_sandbox(config.get("annotations") or {}) and takes_network(config, line)
+        self._starts[container_id] = replace(line, hide_sysctls=takes and _kernel_shows_all())
+        return line
+
+    async def _with_network(self, container_id: str) -> RunscCommandLine:
+        """What starts the container, once."""
+        line = self._starts.pop(container_id)
+        if line.hide_sysctls and self._is_old is None:
+            release = _RELEASE.search(await self.version())
+            self._is_old = release is not None and release[0] < _FIXED
+        return replace(line, hide_sysctls=line.hide_sysctls and bool(self._is_old))
 
     async def _knows(self, container_id: str) -> bool:
         try:
@@ -280,6 +310,26 @@ def network_of(config: Mapping[str, Any]) -> str:
     private = any(n.get("type") == "network" and not n.get("path") for n in namespaces)
     hooks = config.get("hooks") or {}
     return "none" if private and not any(hooks.get(name) for name in _HOOKS_BEFORE_START) else ""
+
+
+def takes_network(config: Mapping[str, Any], line: RunscCommandLine) -> bool:
+    """Whether runsc takes over what is in a network namespace, which is for certain not the host's."""
+    namespaces = (config.get("linux") or {}).get("namespaces") or ()
+    paths = [n.get("path") or "" for n in namespaces if n.get("type") == "network"]
+    stack = dict(line.config).get("network", line.network) or "sandbox"
+    return stack == "sandbox" and bool(paths) and all(not path or _is_apart(path) for path in paths)
+
+
+def _is_apart(netns: str) -> bool:
+    try:
+        return os.stat(netns).st_ino != os.stat("/proc/self/ns/net").st_ino and not is_initial_network(netns)
+    except OSError:
+        return False
+
+
+def _kernel_shows_all() -> bool:
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is not None and (int(found[1]), int(found[2])) >= _SHOWS_ALL_SINCE and os.geteuid() == 0
 
 
 def _taken_pid(file: str) -> int:

@@ -6,10 +6,12 @@ import errno
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
-from shim.linux.namespaces import CLONE_NEWNET, CLONE_NEWUTS, apart, setns, unshare
+from shim.linux.fd import OwnedFd
+from shim.linux.namespaces import CLONE_NEWNET, CLONE_NEWUTS, apart, is_initial_network, setns, unshare
 
 
 @pytest.mark.root
@@ -53,3 +55,18 @@ def test_a_thread_enters_what_another_has_made():
 def test_errors_come_back():
     with pytest.raises(ZeroDivisionError):
         apart(lambda: 1 / 0)
+
+
+@pytest.mark.root
+def test_a_new_network_is_not_that_of_the_host():
+    def made():
+        unshare(CLONE_NEWNET)
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+
+    with OwnedFd(apart(made)) as fd:
+        assert not is_initial_network(f"/proc/self/fd/{fd.fileno()}")
+    assert is_initial_network("/proc/self/ns/net") == Path("/proc/sys/net/core/dev_weight").exists()
+    with pytest.raises(FileNotFoundError):
+        is_initial_network("/run/netns/none")
+    with pytest.raises(OSError, match="Invalid argument"):
+        is_initial_network("/proc/self/ns/uts")

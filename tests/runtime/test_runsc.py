@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import replace
 
 import pytest
 from support import bed
@@ -10,7 +12,7 @@ from support import bed
 from shim.errors import AlreadyExists, InvalidArgument, Unknown
 from shim.process import Exit, Reaper
 from shim.runtime.command import Result
-from shim.runtime.runsc import Runsc, RunscCommandLine, network_of
+from shim.runtime.runsc import Runsc, RunscCommandLine, network_of, takes_network
 
 HOOK = {"path": "/opt/cni"}
 
@@ -33,6 +35,40 @@ def config(**network: str) -> dict:
 )
 def test_only_a_network_that_nobody_can_have_configured_is_none(spec, network):
     assert network_of(spec) == network
+
+
+@pytest.fixture
+def netns():
+    subprocess.run(["ip", "netns", "add", "ocishim-apart"], check=True)
+    yield "/run/netns/ocishim-apart"
+    subprocess.run(["ip", "netns", "delete", "ocishim-apart"], check=True)
+
+
+@pytest.mark.root
+def test_the_host_s_network_is_never_taken(netns):
+    """runsc takes the addresses of what it finds: of the host's interfaces, where it is not kept from it."""
+    line = RunscCommandLine(binary="/usr/bin/runsc", root="/r")
+    assert takes_network(config(path=netns), line)
+    hooked = {**config(), "hooks": {"prestart": [HOOK]}}
+    assert takes_network(hooked, replace(line, network=network_of(hooked)))
+    assert not takes_network(config(), replace(line, network=network_of(config())))
+    for given in (
+        config(path="/proc/self/ns/net"),
+        config(path="/run/netns/none"),
+        {},
+        {"linux": {"namespaces": []}},
+    ):
+        assert not takes_network(given, line)
+    for kind in ("host", "none"):
+        assert not takes_network(config(path=netns), replace(line, config=(("network", kind),)))
+    assert takes_network(config(path=netns), replace(line, config=(("network", "sandbox"),)))
+
+
+def test_what_hides_is_gone_by_the_time_of_runsc():
+    line = RunscCommandLine(binary="/usr/bin/runsc", root="/r", hide_sysctls=True)
+    assert line.start("c")[-2:] == ["start", "c"]
+    assert line.start("c").index("/usr/bin/runsc") > line.start("c").index("sh")
+    assert replace(line, hide_sysctls=False).start("c")[0] == "/usr/bin/runsc"
 
 
 def explained(*errors: str) -> str:
@@ -79,7 +115,7 @@ def test_start_finds_the_network_again_without_create(runsc, bundle):
 
     async def body(here):
         sandbox = await here.create("one", folder)
-        here.driver._networks.clear()
+        here.driver._starts.clear()
         await here.driver.start("one")
         assert (await sandbox.wait()).status == 0
 

@@ -24,9 +24,6 @@ def config(state_root: Path) -> Iterator[MakeConfig]:
 
     def make(sandbox_id: str = "s1", **members) -> SandboxConfig:
         options = {"idle_timeout": 5.0, **members.pop("options", {})}
-        if members.get("runtime") == "runsc":
-            # Debian 12's has no network of its own on a recent kernel.
-            options["runsc_config"] = {"network": "none"}
         return SandboxConfig(sandbox_id, cgroup_parent=str(parent.path), options=options, **members)
 
     yield make
