@@ -3,6 +3,9 @@
 The first API has no call for that; whoever wants to know how something ended subscribes to Events. So a container is removed
 only when ``told`` says that its end was; and one that ended while no daemon was there is removed by the next one.
 
+What a container wrote into a FIFO that nobody has read yet is there for as long as its shim: a client that comes late is
+given a moment to read it.
+
 A shim that is gone took the knowledge of its container's end with it, unless that is on disk: then the container is removed,
 else it may still run, and stays for whoever looks.
 """
@@ -19,6 +22,7 @@ from shim.containers.connection import connected
 from shim.containers.shim_process import ShimProcess
 from shim.errors import FailedPrecondition, NotFound, ShimError, Unavailable
 from shim.grpc_api.ownership import ownership
+from shim.grpc_api.unread import until_read
 from shim.process.thread import in_thread
 
 if TYPE_CHECKING:
@@ -107,6 +111,8 @@ class Endings:
         try:
             with closing(await connected(container)) as client:
                 await client.wait(container.id)
+                await self._told(container.id)
+                await until_read(await client.outputs(container.id))
         except (NotFound, Unavailable):
             # Removed by somebody else, or its shim was killed.
             await self._without_shim(container, ShimProcess(record.shim_pid, record.shim_started))
@@ -114,7 +120,6 @@ class Endings:
         except ShimError as error:
             _log.warning("container %s cannot be watched: %s", container.id, error)
             return
-        await self._told(container.id)
         await self._remove(container)
 
     async def _without_shim(self, container: Container, shim: ShimProcess) -> None:

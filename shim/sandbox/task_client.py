@@ -136,6 +136,12 @@ class TaskClient:
         request = task_v3_pb2.StartRequest(id=container_id, exec_id=exec_id)
         return int((await self._task("Start", request, task_v3_pb2.StartResponse)).pid)
 
+    async def outputs(self, container_id: str) -> tuple[str, str]:
+        """Where stdout and stderr of the init go, as they were given to ``create``."""
+        request = task_v3_pb2.StateRequest(id=container_id)
+        answer = await self._task("State", request, task_v3_pb2.StateResponse, QUICK_S)
+        return answer.stdout, answer.stderr
+
     async def wait(self, container_id: str, exec_id: str = "") -> int:
         """Its exit status, once it has ended."""
         request = task_v3_pb2.WaitRequest(id=container_id, exec_id=exec_id)

@@ -1,5 +1,35 @@
 """What the tests of the gRPC API share; those of its parts are coroutines."""
 
-from support.coroutines import pytest_pyfunc_call
+from __future__ import annotations
 
-__all__ = ["pytest_pyfunc_call"]
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+from support import bed
+from support.api_in_loop import ApiInLoop, serving
+from support.coroutines import pytest_pyfunc_call
+from support.first_api import Server, Servers, api_of, lend, rpc
+
+__all__ = ["api_of", "pytest_pyfunc_call", "rpc"]
+
+
+@pytest.fixture
+def api(state_root: Path, tmp_path: Path) -> AbstractAsyncContextManager[ApiInLoop]:
+    """The API, served in the test's own loop, and a client of it."""
+    return serving(state_root, tmp_path)
+
+
+@pytest.fixture
+def server(api_of: Servers) -> Iterator[Server]:
+    """The API in a process of its own, with runc."""
+    bed.need_runtime("runc")
+    yield from lend(api_of.get())
+
+
+@pytest.fixture(params=["runc", "runsc"])
+def any_server(request: pytest.FixtureRequest, api_of: Servers) -> Iterator[Server]:
+    """The same, once for each runtime."""
+    bed.need_runtime(request.param)
+    yield from lend(api_of.get(runtime=request.param))
