@@ -20,7 +20,7 @@ from shim.service.options import save_start_options
 
 pytestmark = pytest.mark.root
 
-# Debian's runsc takes every network namespace for the host's on Linux 6.8 and newer, and refuses a stack of its own.
+# Most of these are in the host's network namespace, which gVisor's own stack refuses to take over.
 GVISOR = {"runtime": "runsc", "runsc_config": {"network": "host"}}
 
 
