@@ -49,7 +49,9 @@ __all__ = ["MAX_CALLS", "build_app"]
 MAX_CALLS: Final = 64
 
 _PREFIX = "/v1/"
+# Of what a client chooses, as much goes into the audit log as helps to find out what happened.
 _SHOWN = 1024
+_NAMES = 32
 
 _Result = TypeVar("_Result")
 
@@ -181,7 +183,9 @@ class _Api:
                 "method": request.method[:_SHOWN],
                 "path": request.scope["path"][:_SHOWN],
                 "operation": operation,
-                "parameters": sorted(visit.call.parameters)[:_SHOWN] if visit.call else [],
+                "parameters": [name[:_SHOWN] for name in sorted(visit.call.parameters)[:_NAMES]]
+                if visit.call
+                else [],
                 "token": who(outcome.caller, secret_of(request.headers)),
                 "status": int(outcome.answer.status),
                 "seconds": round(seconds, 6),

@@ -60,7 +60,8 @@ class Backend:
         try:
             if found is None or not found[0].public:
                 caller = self._tokens.lookup(call.secret)
-                _authorize(caller, call)
+                lists = found is not None and Operation.LIST in found[0].operations
+                _authorize(caller, call, lists=lists)
             if found is None:
                 return Outcome(refused(HTTPStatus.NOT_FOUND, "unsupported path"), caller)
             endpoint, captured = found
@@ -85,12 +86,17 @@ class Backend:
         return self._tokens.lookup(secret).allows(path, operation.value)
 
 
-def _authorize(caller: Token, call: Call) -> None:
-    """Raises PermissionDenied unless ``caller`` may."""
-    listing = call.operation is Operation.LIST
-    allowed = caller.allows(call.path, call.operation.value, listing=listing)
-    # What a plain GET of a list gives is the list: who may list may have it so, too.
-    if not allowed and call.operation is Operation.READ and call.path.endswith("catalog"):
-        allowed = caller.allows(f"{call.path}/", Operation.LIST.value, listing=True)
+def _authorize(caller: Token, call: Call, *, lists: bool) -> None:
+    """Raises PermissionDenied unless ``caller`` may. ``lists``: what is there is a list."""
+    # Vault adds the slash before it looks at policies: "catalog/*" is about listing "catalog", too.
+    listed = f"{call.path.removesuffix('/')}/"
+    may_list = caller.allows(listed, Operation.LIST.value, listing=True)
+    if call.operation is Operation.LIST:
+        allowed = may_list
+    else:
+        # What a plain GET of a list gives is the list: who may list may have it so, too.
+        allowed = caller.allows(call.path, call.operation.value) or (
+            may_list and lists and call.operation is Operation.READ
+        )
     if not allowed:
         raise PermissionDenied(PERMISSION_DENIED)

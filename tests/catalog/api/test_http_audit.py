@@ -82,10 +82,13 @@ def test_it_is_for_its_owner_alone(api):
     assert api.audit_path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_names_that_are_long_are_cut(api):
+def test_names_that_are_long_or_many_are_cut(api):
     api("GET", f"{RUNTIMES}/container/{'a' * 5000}")
-    (line,) = api.audited()
-    assert len(line["path"]) == 1024
+    api("POST", ONE, json={f"{number}{'a' * 5000}": 1 for number in range(100)})
+    first, second = api.audited()
+    assert len(first["path"]) == 1024
+    assert {len(name) for name in second["parameters"]} == {1024}
+    assert len(second["parameters"]) == 32
 
 
 def test_reopened_after_a_rotation(api):

@@ -98,6 +98,19 @@ def test_each_capability_is_for_its_operation(api, capability, allowed):
     assert given == allowed
 
 
+def test_a_policy_for_what_is_below_is_one_for_the_list(api):
+    """As Vault, which adds a slash to what is listed."""
+    api.tokens.put_policy("below", f'path "{RUNTIMES}/*" {{ capabilities = ["list", "sudo"] }}')
+    api("POST", ONE)
+    token, _ = api.tokens.create(["below"])
+    for method in ("LIST", "GET"):
+        for path in (RUNTIMES, f"{RUNTIMES}/"):
+            assert api(method, path, token=token).status_code == 200
+    assert refusal(api("GET", ONE, token=token)) == (403, DENIED)
+    api.tokens.put_policy("exact", f'path "{RUNTIMES}" {{ capabilities = ["list", "sudo"] }}')
+    assert api("LIST", RUNTIMES, token=api.tokens.create(["exact"])[0]).status_code == 200
+
+
 def test_what_may_not_be_done_does_not_tell_whether_it_is_there(api):
     token = api.token("deny")
     assert api("GET", ONE, token=token).content == api("GET", f"{RUNTIMES}/nothing/a", token=token).content
