@@ -164,6 +164,7 @@ class PluginContainer(AttachedContainer):
         await in_thread(
             partial(self._home.claim, debug=config.debug),
             config.reference,
+            self._settings.state_root,
             config.cgroup_parent or self._settings.cgroup_parent,
             tuple(config.endpoints_config),
         )

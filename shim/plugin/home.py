@@ -32,6 +32,8 @@ class Record:
     """One plugin."""
 
     image: str
+    state_root: str
+    """Where its sandbox is; a data root may have plugins of several."""
     owner_pid: int
     owner_started: int
     """In clock ticks since the boot: a later process of the same pid is not the owner."""
@@ -61,7 +63,9 @@ class Home:
         """Whether anything of the plugin does."""
         return self.path.is_dir()
 
-    def claim(self, image: str, cgroup_parent: str, networks: tuple[str, ...], *, debug: bool) -> None:
+    def claim(
+        self, image: str, state_root: str, cgroup_parent: str, networks: tuple[str, ...], *, debug: bool
+    ) -> None:
         """It exists, with this process as its owner.
 
         Raises:
@@ -69,7 +73,7 @@ class Home:
             ShimError: it cannot be made; nothing is left.
         """
         pid = os.getpid()
-        record = Record(image, pid, start_time(pid), cgroup_parent, networks, debug)
+        record = Record(image, state_root, pid, start_time(pid), cgroup_parent, networks, debug)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # So that nobody finds it without its record, and takes it for what a killed process left.
@@ -99,6 +103,7 @@ class Home:
         try:
             return Record(
                 image=str(found["image"]),
+                state_root=str(found["state_root"]),
                 owner_pid=int(found["owner_pid"]),
                 owner_started=int(found["owner_started"]),
                 cgroup_parent=str(found["cgroup_parent"]),

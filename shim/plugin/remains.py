@@ -90,7 +90,7 @@ async def _clear_half_made(directory: SandboxDirectory, config: SandboxConfig) -
 async def clear_ended(settings: Settings) -> None:
     """Of plugins that have ended, and whose owners are gone, nothing is left. What cannot be cleared away is in the log."""
     for home, record in await in_thread(homes, settings.data_root):
-        if record is not None and record.has_owner:
+        if record is not None and (record.has_owner or record.state_root != settings.state_root):
             continue
         try:
             if not await _runs(settings, home.id):

@@ -348,7 +348,10 @@ async def started_elsewhere(
 
 
 async def test_it_is_found_by_another_process(settings, parent, socket_dir):
-    owner, plugin_id = await started_elsewhere(settings, parent, socket_dir, args=[TRAP])
+    trap = TRAP.replace("echo up", "echo up > /tmp/go-plugin-container/up")
+    owner, plugin_id = await started_elsewhere(settings, parent, socket_dir, args=[trap])
+    # runc, until it is the plugin, takes a SIGTERM for itself.
+    await until((socket_dir / "up").exists)
     attached = await AttachedContainer.attach(plugin_id, str(socket_dir), settings)
     assert attached.id == plugin_id
     assert attached.plugin_to_host("unix", "/tmp/go-plugin-container/p")[1] == f"{socket_dir}/p"
@@ -414,13 +417,35 @@ async def test_a_host_that_is_killed_while_it_starts_one(plugin, settings, paren
     assert os.listdir(Path(settings.data_root, HOMES)) == []
 
 
+def disown(home: Home) -> None:
+    """Whoever made it is gone."""
+    record = home.path / "record.json"
+    record.write_text(record.read_text().replace(f'"owner_pid": {os.getpid()}', '"owner_pid": 4194305'))
+
+
+async def test_those_of_another_state_root_are_not_ours_to_clear_away(plugin, settings):
+    theirs = Home(settings.data_root, "plugin-theirs")
+    theirs.claim("image", "/run/other", "", (), debug=False)
+    disown(theirs)
+    broken = Home(settings.data_root, "plugin-broken")
+    broken.claim("image", settings.state_root, "", (), debug=False)
+    (broken.path / "record.json").write_text("{")
+    half_removed = theirs.path.with_name(".plugin-gone")
+    half_removed.mkdir()
+    other = plugin("exit 0")
+    await other.start()
+    await other.wait()
+    assert os.listdir(theirs.path.parent) == ["plugin-theirs"]
+    theirs.remove()
+    theirs.remove()
+
+
 async def test_what_is_left_of_a_start_that_was_killed_before_there_was_a_record(
     plugin, settings, state_root
 ):
     home = Home(settings.data_root, "plugin-half")
-    home.claim("image", "", (), debug=False)
-    record = home.path / "record.json"
-    record.write_text(record.read_text().replace(f'"owner_pid": {os.getpid()}', '"owner_pid": 4194305'))
+    home.claim("image", str(state_root), "", (), debug=False)
+    disown(home)
     sandbox = state_root / "sandboxes" / "plugin-half"
     sandbox.mkdir(parents=True)
     pin(str(sandbox / "netns"))
