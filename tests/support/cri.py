@@ -82,7 +82,7 @@ _PATH_HANDLER = """
 """
 _RUNSC_CONFIG = """
 [runsc_config]
-# Debian's runsc of 2022 takes every network namespace for the host's on Linux 6.8 and newer, and refuses a stack of its own.
+# Some of the pods have the host's network, which gVisor's own stack refuses to take over.
 network = "host"
 """
 
