@@ -7,17 +7,18 @@ Source: the first API; grpc.aio.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import grpc
 
 from shim.client.target import Target, TlsFiles
-from shim.errors import ShimError, Unavailable, from_code
+from shim.errors import Canceled, ShimError, Unavailable, from_code
 from shim.proto import first_api_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from google.protobuf.message import Message
 
@@ -78,10 +79,8 @@ class Client:
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        try:
+        with self._translating():
             found: _Answer = await call(request, timeout=self._timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from None
         return found
 
     @asynccontextmanager
@@ -94,12 +93,24 @@ class Client:
             response_deserializer=answer.FromString,
         )
         call = start(request, metadata=tuple(metadata.items()))
+        with self._translating():
+            try:
+                yield call
+            finally:
+                call.cancel()
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            yield call
+            yield
         except grpc.aio.AioRpcError as error:
             raise self._translated(error) from None
-        finally:
-            call.cancel()
+        except asyncio.CancelledError:
+            # What is going on when the channel is closed looks as if whoever waits for it had been cancelled.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise Canceled(f"the connection to the daemon at {self._url} was closed here") from None
 
     def _translated(self, error: grpc.aio.AioRpcError) -> ShimError:
         text = error.details() or error.code().name

@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from shim.errors import DeadlineExceeded, Internal, InvalidArgument, ShimError, Unavailable, from_os_error
 
@@ -37,16 +38,14 @@ def unary(
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """A method that answers once."""
 
-    async def call(message: Message, context: Context) -> Message | None:
+    async def call(body: bytes, context: Context) -> Message | None:
         try:
-            return await handler(message, context)
+            return await handler(_parsed(body, request), context)
         except Exception as error:  # noqa: BLE001 - it is told
             await _fail(error, context)
         return None
 
-    return grpc.unary_unary_rpc_method_handler(
-        call, request_deserializer=request.FromString, response_serializer=_serialized
-    )
+    return grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialized)
 
 
 class Streams:
@@ -61,15 +60,13 @@ class Streams:
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """One of them; ``handler`` writes serialized messages into its context until it returns."""
 
-        async def call(message: Message, context: Context) -> None:
+        async def call(body: bytes, context: Context) -> None:
             try:
-                await self._run(handler(message, context))
+                await self._run(handler(_parsed(body, request), context))
             except Exception as error:  # noqa: BLE001 - it is told
                 await _fail(error, context)
 
-        return grpc.unary_stream_rpc_method_handler(
-            call, request_deserializer=request.FromString, response_serializer=None
-        )
+        return grpc.unary_stream_rpc_method_handler(call)
 
     async def _run(self, handler: Awaitable[None]) -> None:
         task = asyncio.current_task()
@@ -110,6 +107,14 @@ def metadata_number(context: Context, key: str, kind: type[int | float]) -> floa
     except ValueError:
         what = "whole number" if kind is int else "number"
         raise InvalidArgument(f"the metadata {key} is {found[0]!r}; it must be a {what}") from None
+
+
+def _parsed(body: bytes, request: type[Message]) -> Message:
+    # Not left to grpc, to which what is broken is an unknown error.
+    try:
+        return request.FromString(body)
+    except DecodeError as error:
+        raise InvalidArgument(f"the {request.DESCRIPTOR.name} cannot be decoded") from error
 
 
 def _serialized(message: Message) -> bytes:

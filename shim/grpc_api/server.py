@@ -93,7 +93,7 @@ class ApiServer:
         self._streams = Streams()
         self._shims = Server(self._events.services())
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        self._server: grpc.aio.Server | None = None
         self._reconciling: asyncio.Task[None] | None = None
         self._hears = False
 
@@ -120,27 +120,24 @@ class ApiServer:
         await self._reconciler.look()
         await self._api.open()
         self._reconciling = asyncio.create_task(self._reconciler.run())
-        self._server.add_generic_rpc_handlers((self._handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        secured = [(listener.address, credentials(listener)) for listener in tls]
+        server = self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CALLS)
+        server.add_generic_rpc_handlers((self._handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        self._bind(f"unix:{socket_path}")
-        ports = [self._bind(listener.address, credentials(listener)) for listener in tls]
-        await self._server.start()
+        reflection.enable_server_reflection(names, server)
+        try:
+            _bind(server, f"unix:{socket_path}")
+            ports = [_bind(server, address, secrets) for address, secrets in secured]
+        finally:
+            # Also where it cannot listen everywhere: one that never started is never closed.
+            await server.start()
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return ports
 
     async def _describe(self, container_id: str) -> wire.Container:
         return await self._api.describe(container_id)
-
-    def _bind(self, address: str, secrets: grpc.ServerCredentials | None = None) -> int:
-        try:
-            if secrets is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, secrets)
-        except RuntimeError as error:
-            raise Unavailable(f"the gRPC API cannot listen at {address}: {error}") from error
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         api = self._api
@@ -162,7 +159,8 @@ class ApiServer:
         """No call runs, nothing listens, no task is left, and what was told is stored. Idempotent."""
         await self._health.enter_graceful_shutdown()
         self._streams.end()
-        await self._server.stop(grace_s)
+        if self._server is not None:
+            await self._server.stop(grace_s)
         if self._reconciling is not None:
             self._reconciling.cancel()
             with suppress(asyncio.CancelledError):
@@ -174,3 +172,13 @@ class ApiServer:
             with suppress(FileNotFoundError):
                 os.unlink(self._events_path)
         await self._log.close(_STORED_S)
+
+
+def _bind(server: grpc.aio.Server, address: str, secrets: grpc.ServerCredentials | None = None) -> int:
+    """The port."""
+    try:
+        if secrets is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, secrets)
+    except RuntimeError as error:
+        raise Unavailable(f"the gRPC API cannot listen at {address}: {error}") from error

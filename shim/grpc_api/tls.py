@@ -76,7 +76,8 @@ class _Files:
                 return None
             configuration = self._read()
         except InvalidArgument as error:
-            _log.warning("the certificate stays what it was: %s", error)
+            # The text alone: the error has our frames, and those the keys.
+            _log.warning("the certificate stays what it was: %s", str(error))
             return None
         self._seen, self.configuration = seen, configuration
         _log.info("the certificate %s is a new one", self._listener.certificate)
