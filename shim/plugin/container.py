@@ -19,6 +19,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from shim.cgroup.group import clean_path
 from shim.config import load, section
 from shim.errors import FailedPrecondition, ShimError, from_os_error
 from shim.image import Images, resolve_user
@@ -67,6 +68,8 @@ class PluginContainer(AttachedContainer):
         super().__init__(f"plugin-{secrets.token_hex(8)}", os.path.abspath(socket_dir), settings or load())
         self._config = config
         self._env = dict(env)
+        parent = config.cgroup_parent or self._settings.cgroup_parent
+        self._cgroup_parent = clean_path(parent) if parent else ""
         self._networks = networks
         self._debug = config.debug
         self._streams: IOStream | None = None
@@ -165,7 +168,7 @@ class PluginContainer(AttachedContainer):
             partial(self._home.claim, debug=config.debug),
             config.reference,
             self._settings.state_root,
-            config.cgroup_parent or self._settings.cgroup_parent,
+            self._cgroup_parent,
             tuple(config.endpoints_config),
         )
 
@@ -200,7 +203,7 @@ class PluginContainer(AttachedContainer):
             host_network=not (config.disable_network or config.endpoints_config),
             interfaces=interfaces,
             routes=routes,
-            cgroup_parent=config.cgroup_parent or self._settings.cgroup_parent,
+            cgroup_parent=self._cgroup_parent,
             options=self._options(),
             annotations={**config.labels, "ocishim.plugin.image": config.reference},
         )

@@ -205,7 +205,7 @@ async def test_its_limits_are_in_force(plugin, parent, runtime):
 @pytest.mark.skipif(bed.has_cgroup2(), reason="this is for hosts with v1 controllers")
 @pytest.mark.parametrize("runtime", ["runc", "runsc"])
 async def test_its_limits_where_the_runtime_sets_them(plugin, parent, runtime):
-    runner = plugin(runtime=runtime, **LIMITS)
+    runner = plugin(runtime=runtime, **{**LIMITS, "cgroup_parent": f"{parent.lstrip('/')}/"})
     await runner.start()
     found = {key: value for each in limits(parent, runner.id) for key, value in each.items()}
     assert found == {

@@ -91,10 +91,12 @@ async def _clear(state_root: str) -> list[str]:
 
 @pytest.fixture
 def parent() -> Iterator[str]:
-    """The cgroup above those of the plugins."""
+    """The cgroup above those of the plugins, of which there are none at the end."""
     group = CgroupParent()
     yield group.path
+    left = group.groups()
     group.remove()
+    assert left == set()
 
 
 @pytest.fixture
