@@ -89,6 +89,8 @@ class Broker:
     ) -> BrokeredServer:
         """The plugin can dial ``service_id``, where ``handlers`` answer until the server is closed.
 
+        Through TLS a plugin in Go can do that since go-plugin 1.4.4.
+
         Raises:
             Unavailable: the plugin has ended.
             Unimplemented: it has no broker.

@@ -200,7 +200,8 @@ class PluginClient:
             config.handshake,
             self._shared.path,
             certificate=certificate,
-            group=config.group,
+            # The number: in a container a name may be another group's, or nobody's.
+            group=str(group_id(config.group)) if config.group else "",
             multiplex=config.broker_multiplex,
         )
         runner = self._make_runner(variables, self._shared.path)
