@@ -34,6 +34,7 @@ __all__ = [
     "Check",
     "checkpoint",
     "control_groups",
+    "images",
     "kernel",
     "permissions",
     "runtimes",
@@ -57,6 +58,11 @@ _CAPABILITIES = {
     12: ("CAP_NET_ADMIN", "warn", "the network of a container cannot be set up"),
 }
 _USES = {"runc": "the usual one", "crun": "smaller and faster than runc", "runsc": "gVisor, a sandbox"}
+
+_IMAGE_TOOLS = {
+    "umoci": "images cannot be unpacked, and no plugin run from one",
+    "skopeo": "only archives of 'docker save' before Docker 25 need it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,4 +282,14 @@ def checkpoint(_: Config) -> Iterator[Check]:
         yield Check("checkpoint", "ok", f"{_version(binary)}, says that it works here")
 
 
-ALL = (kernel, control_groups, permissions, state, terminals, runtimes, checkpoint)
+def images(_: Config) -> Iterator[Check]:
+    """What images can be made of, and made into containers with."""
+    for program, use in _IMAGE_TOOLS.items():
+        binary = shutil.which(program)
+        if binary is None:
+            yield Check("images", "warn", f"{program} is not installed", f"{use}: apt-get install {program}")
+        else:
+            yield Check("images", "ok", _version(binary))
+
+
+ALL = (kernel, control_groups, permissions, state, terminals, runtimes, checkpoint, images)

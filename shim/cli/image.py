@@ -11,17 +11,47 @@ import click
 
 from shim.cli import options, output
 from shim.cli.settings import Settings, pass_settings
+from shim.cli.values import Value
+from shim.errors import ShimError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from shim.image import Image, Images
     from shim.image.limits import Progress
 
 __all__ = ["command"]
 
-_IMAGE = click.argument("reference", cls=options.Argument, metavar="IMAGE")
 _SHORT = 12
+
+
+def _checked(parser: str) -> Callable[[str], str]:
+    """A type of text that this function of ``shim.image.reference`` takes."""
+
+    def parse(text: str) -> str:
+        from shim.image import reference  # noqa: PLC0415 - start-up time
+
+        getattr(reference, parser)(text)
+        return text
+
+    return parse
+
+
+def _names(ctx: click.Context, _: click.Parameter) -> Iterable[str]:
+    options = ctx.find_root().params
+    try:
+        found = _images(Settings(options.get("state_root"), options.get("config_path"))).list()
+    except ShimError:
+        return []
+    return [name for image in found for name in image.names]
+
+
+_IMAGE = click.argument(
+    "reference",
+    cls=options.Argument,
+    metavar="IMAGE",
+    type=Value("image", _checked("parse_reference"), _names),
+)
 
 
 @click.group("image")
@@ -34,16 +64,24 @@ def command() -> None:
 
 @command.command("import")
 @click.argument("source", cls=options.Argument, metavar="PATH|containerd://NAMESPACE/NAME")
-@click.argument("name", cls=options.Argument, metavar="[NAME[:TAG]]", default="")
+@click.argument(
+    "name",
+    cls=options.Argument,
+    metavar="[NAME[:TAG]]",
+    required=False,
+    type=Value("name", _checked("parse_name"), _names),
+)
 @click.option(
     "--digest",
     metavar="sha256:…",
-    default="",
+    type=Value("digest", _checked("parse_digest")),
     help="The image must have this ID or digest; another one is not imported.",
 )
 @options.as_json
 @pass_settings
-def import_(settings: Settings, /, source: str, name: str, digest: str, *, as_json: bool) -> None:
+def import_(
+    settings: Settings, /, source: str, name: str | None, digest: str | None, *, as_json: bool
+) -> None:
     """Take an image over: from an OCI layout or archive, an archive of 'docker save', or a running containerd.
 
     Without NAME it keeps the names that it has there; where there are several images, NAME says which. Every digest is
@@ -51,7 +89,7 @@ def import_(settings: Settings, /, source: str, name: str, digest: str, *, as_js
     that of CONTAINERD_ADDRESS, by default /run/containerd/containerd.sock.
     """
     with _progress() as progress:
-        image = _images(settings).import_(source, name, digest, progress)
+        image = _images(settings).import_(source, name or "", digest or "", progress)
     if as_json:
         output.print_json(image.to_dict())
     else:

@@ -109,7 +109,10 @@ class Images:
         name = parse_name(name) if name else ""
         expected = parse_digest(expected_digest) if expected_digest else ""
         with _translated(f"cannot import {source}"):
-            self._top.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._top.parent.mkdir(
+                mode=0o700, parents=True, exist_ok=True
+            )  # mode is that of the last one alone
+            self._top.mkdir(mode=0o700, exist_ok=True)
             with staging(self._top) as work:
                 layout, owned = self._layout(source, name, work, progress)
                 found = find(layout, name, str(source), self._limits)

@@ -99,3 +99,15 @@ def test_the_doctor_ends_with_1_if_something_needed_fails(monkeypatch, capsys):
     }
     monkeypatch.setattr(checks, "ALL", ())
     assert run(["doctor"]) == 0
+
+
+def test_what_images_need(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    first, second = checks.images(Config())
+    assert (first.verdict, second.verdict) == ("warn", "warn")
+    assert first.advice.endswith(": apt-get install umoci")
+    assert second.advice.endswith(": apt-get install skopeo")
+    (tmp_path / "umoci").write_text("#!/bin/sh\necho umoci version 7\n")
+    (tmp_path / "umoci").chmod(0o755)
+    first, _ = checks.images(Config())
+    assert (first.verdict, first.found) == ("ok", "umoci version 7")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -69,8 +70,6 @@ def test_what_cannot_be(ocishim, data, layout, tmp_path):
     evil = make_layout(tmp_path / "evil", [layer([member("../x", b"")])])
     for words, said in (
         (("import", tmp_path / "none"), "none"),
-        (("import", layout, "NO"), "is no name of an image"),
-        (("import", layout, "--digest", "abc"), "is no digest"),
         (("import", layout, "--digest", "0" * 64), "and not sha256:000"),
         (("import", evil), "entry '../x' is refused"),
         (("import", "containerd://x"), "names no image"),
@@ -83,8 +82,30 @@ def test_what_cannot_be(ocishim, data, layout, tmp_path):
         assert done.err.startswith("ocishim: ")
         assert done.err.count("\n") == 1
         assert said in done.err
-    assert ocishim("image", "import").code == 2
+    for words, said in (
+        (("import",), "PATH"),
+        (("import", layout, "NO"), "is no name of an image"),
+        (("import", layout, "--digest", "abc"), "is no digest"),
+        (("inspect", "NO"), "is no name of an image"),
+        (("unpack", "a@b", tmp_path / "r"), "is no digest"),
+    ):
+        done = ocishim("image", *words)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), words
+        assert said in done.err
     assert not [p for p in data.rglob("*") if not p.is_dir()]
+
+
+def test_a_shell_completes_names(ocishim, data, layout, program, configuration):
+    ocishim("image", "import", layout)
+    env = {
+        **os.environ,
+        "_OCISHIM_COMPLETE": "bash_complete",
+        "COMP_WORDS": "ocishim image remove x",
+        "COMP_CWORD": "3",
+    }
+    main = "import sys; from shim.cli import main; main()"
+    done = subprocess.run([program[0], "-c", main], env=env, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.stdout == "plain,x.test/hello:1\n"
 
 
 def test_a_terminal_sees_how_far_it_is(program, data, layout):
