@@ -21,7 +21,7 @@ PACKAGES += $(notdir $(PYTHON)) $(notdir $(PYTHON))-venv $(notdir $(PYTHON))-dev
 endif
 # To test: the other runtimes, what the tests call, and what builds the newer root.
 TEST_PACKAGES := $(PACKAGES) crun runsc e2fsprogs iproute2 procps tmux mmdebstrap debian-archive-keyring containernetworking-plugins \
-    umoci skopeo golang-go golang-github-hashicorp-go-plugin-dev golang-google-grpc-dev
+    curl umoci skopeo golang-go golang-github-hashicorp-go-plugin-dev golang-google-grpc-dev
 # Docker's own packages bring a containerd, too, which Debian's would replace.
 ifeq ($(shell command -v containerd),)
 TEST_PACKAGES += containerd
