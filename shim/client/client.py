@@ -8,7 +8,7 @@ Source: the first API; grpc.aio.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import grpc
@@ -83,21 +83,14 @@ class Client:
             found: _Answer = await call(request, timeout=self._timeout_s)
         return found
 
-    @asynccontextmanager
-    async def _stream(
-        self, method: str, request: Message, answer: type[Message], metadata: dict[str, str]
-    ) -> AsyncIterator[Any]:
+    def _stream(self, method: str, request: Message, answer: type[Message], metadata: dict[str, str]) -> Any:
+        """A call that has begun, and is to be cancelled at the end."""
         start = self._channel.unary_stream(
             f"/{_SERVICE}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        call = start(request, metadata=tuple(metadata.items()))
-        with self._translating():
-            try:
-                yield call
-            finally:
-                call.cancel()
+        return start(request, metadata=tuple(metadata.items()))
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -225,11 +218,15 @@ class Client:
             Unavailable: the daemon ends, or is gone.
         """
         metadata = {} if after is None else {_RESUME_KEY: str(after)}
-        async with self._stream("Events", wire.EventsRequest(), wire.Event, metadata) as call:
-            number = int(dict(await call.initial_metadata()).get(_FIRST_KEY, 1))
-            async for event in call:
-                yield NumberedEvent(number, event)
-                number += 1
+        call = self._stream("Events", wire.EventsRequest(), wire.Event, metadata)
+        try:
+            with self._translating():
+                number = int(dict(await call.initial_metadata()).get(_FIRST_KEY, 1))
+                async for event in call:
+                    yield NumberedEvent(number, event)
+                    number += 1
+        finally:
+            call.cancel()
 
     async def stats(self, container_id: str, *, interval_s: float = 1.0) -> AsyncIterator[wire.Stats]:
         """What the container uses, at once and then every ``interval_s``, until it has ended.
@@ -239,6 +236,10 @@ class Client:
         """
         request = wire.StatsRequest(id=container_id)
         metadata = {_INTERVAL_KEY: f"{interval_s:g}"}
-        async with self._stream("GetStats", request, wire.Stats, metadata) as call:
-            async for stats in call:
-                yield stats
+        call = self._stream("GetStats", request, wire.Stats, metadata)
+        try:
+            with self._translating():
+                async for stats in call:
+                    yield stats
+        finally:
+            call.cancel()

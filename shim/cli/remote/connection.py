@@ -36,11 +36,12 @@ def connected(settings: Settings) -> Iterator[BlockingClient]:
     tls = TlsFiles(*(str(file) for file in files)) if all(files) else None
     # grpc's own messages about lost connections are of no use beside ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    with BlockingClient(settings.host or _local(settings), tls=tls) as client:
+    url = _local(settings) if settings.host is None else settings.host
+    with BlockingClient(url, tls=tls) as client:
         try:
             yield client
         except Unavailable as error:
-            if settings.host:
+            if settings.host is not None:
                 raise
             raise Unavailable(f"{error}; start one with: ocishim daemon") from error
 

@@ -1,0 +1,153 @@
+"""``ocishim --host``: the verbs that a daemon has calls for, and one line for all others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import bed
+from support.daemons import DaemonProcess
+
+from shim.cli import app
+from shim.cli.remote import MODULES
+from shim.containers import removal
+from shim.containers.containers import Containers
+
+LOCAL = sorted(set(app._VERBS) - set(MODULES))
+
+
+@pytest.mark.parametrize("verb", LOCAL)
+def test_what_is_for_this_host_only(verb, capfd):
+    assert app.run(["--host", "unix:///nowhere", verb]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(
+        f"ocishim: {verb} is for this host only; of --host unix:///nowhere there are run, "
+    )
+
+
+@pytest.mark.parametrize("verb", sorted(MODULES))
+def test_what_a_daemon_has(verb, capfd):
+    assert app.run(["--host", "unix:///nowhere", verb, "--help"]) == 0
+    assert capfd.readouterr().out.startswith(f"Usage: ocishim {verb} ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--host", "nonsense", "list"], 1, "host 'nonsense' is neither unix:///path nor tcp://host:port"),
+        (["--host", "", "list"], 1, "host '' is neither"),
+        (["--host", "tcp://127.0.0.1:1", "list"], 1, "a CA, a certificate and a key are needed"),
+        (["--host", "unix:///nowhere", "list"], 1, "unix:///nowhere cannot be reached: No such file"),
+        (["--tls-ca", "/no/such", "list"], 2, "/no/such"),
+        (["--host", "unix:///nowhere", "--tls-ca", __file__, "list"], 1, "go together"),
+        (["--host", "unix:///nowhere", "run", "/b"], 2, "use -d"),
+        (["--host", "unix:///nowhere", "run", "-d", "b"], 2, "must be an absolute path"),
+        (["--host", "unix:///nowhere", "exec", "c1", "true"], 2, "use -d"),
+        (["--host", "unix:///nowhere", "exec", "-d", "-u", "me", "c1", "true"], 2, "not a numeric uid"),
+        (["--host", "unix:///nowhere", "kill", "c1", "NOTHING"], 2, "no signal"),
+        (["events", "--after", "-1"], 2, "--after"),
+    ],
+)  # fmt: skip
+def test_bad_input(words, code, said, capfd, state_root):
+    assert app.run(["--state-root", str(state_root), *words]) == code
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("ocishim: ")
+    assert said in line
+
+
+def test_no_daemon_here(capfd, state_root):
+    for words in (["events"], ["checkpoint", "list", "c1"]):
+        assert app.run(["--state-root", str(state_root), *words]) == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.endswith("start one with: ocishim daemon")
+
+
+@pytest.fixture
+def daemon(state_root: Path) -> Iterator[DaemonProcess]:
+    folder = state_root / "d"
+    folder.mkdir()
+    daemon = DaemonProcess(folder)
+    try:
+        yield daemon.start()
+        for container in Containers(str(folder)).all():
+            removal.remove(container, force=True)
+    finally:
+        daemon.close()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_a_life(daemon, bundle, capfd):
+    host = ["--host", f"unix://{daemon.grpc_socket}"]
+
+    def ocishim(*words: str | Path) -> str:
+        code = app.run([*host, *map(str, words)])
+        out, err = capfd.readouterr()
+        assert (code, err) == (0, "")
+        return out
+
+    folder = bundle(["sh", "-c", "while :; do :; done"], process={"cwd": "/tmp"})
+    assert ocishim("run", "-d", folder, "c1") == "c1\n"
+    made = json.loads(ocishim("run", "-d", "--json", folder))
+    assert made["id"].startswith("bundle0-")
+    assert ocishim("list", "-q").split() == sorted(["c1", made["id"]])
+    assert ocishim("list").splitlines()[0].split() == ["ID", "PID", "STATUS", "PROCESSES", "BUNDLE"]
+    (listed,) = [one for one in json.loads(ocishim("list", "--json")) if one["id"] == made["id"]]
+    assert (listed["processes"][0]["pid"], listed["bundlePath"]) == (made["pid"], str(folder))
+    exec_pid = int(ocishim("exec", "-d", "-u", "5:6", "-w", "/", "-e", "A=b", "c1", "sleep", "1000"))
+    state = json.loads(ocishim("state", "--json", "c1"))
+    init, added = state["processes"]
+    assert (state["status"], init["cwd"], added["pid"], added["cwd"]) == ("running", "/tmp", exec_pid, "/")
+    assert (added["user"]["uid"], added["user"]["gid"], "A=b" in added["env"]) == (5, 6, True)
+    shown = ocishim("state", "c1").splitlines()
+    assert shown[0].split() == ["id", "c1"]
+    assert shown[-1].split() == [str(exec_pid), "5:6", "/", "sleep", "1000"]
+    assert ocishim("pause", "c1", made["id"]) == ""
+    assert json.loads(ocishim("state", "--json", "c1"))["status"] == "paused"
+    assert ocishim("resume", "c1", made["id"]) == ""
+    table = ocishim("stats", "c1").splitlines()
+    assert table[0].split() == ["ID", "CPU", "MEMORY", "READ", "WRITTEN", "RECEIVED", "SENT"]
+    row = json.loads(ocishim("stats", "--json", "c1"))
+    assert (row["id"], row["cpu_percent"] > 1, row["memory_bytes"] > 0) == ("c1", True, True)
+    ocishim("kill", "--pid", exec_pid, "c1", "KILL")
+    ocishim("kill", "c1", "KILL")
+    ocishim("kill", made["id"], "9")
+    # Two lives, and the exec's.
+    lines = ocishim("events", "--after", "0", "-n", "10").splitlines()
+    assert [line.split()[0] for line in lines] == [str(n) for n in range(1, 11)]
+    assert lines[0].split() == ["1", "create", "c1", str(init["pid"])]
+    assert f"exit c1 {exec_pid} 137" in "\n".join(lines)
+    event = json.loads(ocishim("events", "--after", "1", "-n", "1", "--json"))
+    assert (event["number"], event["type"], event["process"]["cwd"]) == (2, "start-container", "/tmp")
+    bed.until(lambda: ocishim("list", "-q") == "", "they are not removed")
+    code = app.run([*host, "state", "c1"])
+    assert (code, "container c1 does not exist there" in capfd.readouterr().err) == (1, True)
+    code = app.run([*host, "pause", "c1", "c2"])
+    assert (code, len(capfd.readouterr().err.splitlines())) == (1, 2)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_events_of_the_daemon_of_the_state_directory(daemon, bundle):
+    """Until ctrl-c; the place of the socket is the configuration's."""
+    program = [sys.executable, "-m", "shim", "--config", str(daemon.config)]
+    with subprocess.Popen(
+        [*program, "events", "--after", "0"], stdout=subprocess.PIPE, text=True
+    ) as watching:
+        subprocess.run([*program, "run", "--rm", bundle(["true"])], check=True, stdin=subprocess.DEVNULL)
+        kinds = [watching.stdout.readline().split()[1] for _ in range(4)]
+        watching.send_signal(signal.SIGINT)
+    assert kinds == ["create", "start-container", "exit", "delete"]
+    assert watching.returncode == 0
+
+
+def test_the_host_of_the_environment(monkeypatch, capfd):
+    monkeypatch.setitem(os.environ, "OCISHIM_HOST", "unix:///elsewhere")
+    assert app.run(["list"]) == 1
+    assert "unix:///elsewhere" in capfd.readouterr().err
