@@ -42,8 +42,11 @@ class Authority:
                 x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
             ]
         )
-        builder = _builder(_named(common_name or name), self._name, key).add_extension(
-            addresses, critical=False
+        builder = (
+            _builder(_named(common_name or name), self._name, key)
+            .add_extension(addresses, critical=False)
+            .add_extension(self._authority_key, critical=False)
+            .add_extension(_usage(ca=False), critical=True)
         )
         certificate, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         certificate.write_bytes(
