@@ -144,7 +144,9 @@ class Server:
                 env={**os.environ, "PYTHONPATH": str(bed.CHECKOUT)},
             )  # fmt: skip
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n", self.log.read_text()
+        ready = self.process.stdout.readline()
+        self.process.stdout.close()
+        assert ready == "ready\n", self.log.read_text()
         return self
 
     def end(self, number: int = signal.SIGTERM) -> None:
@@ -153,11 +155,9 @@ class Server:
             return
         self.process.send_signal(number)
         status = self.process.wait(DEADLINE_S)
-        assert status == (0 if number == signal.SIGTERM else -number), self.log.read_text()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
         self.process = None
         self.rpc.forget(self.socket)
+        assert status == (0 if number == signal.SIGTERM else -number), self.log.read_text()
 
     def close(self) -> None:
         self.clear()
@@ -179,6 +179,8 @@ class Server:
     def concerns(self, item: object) -> bool:
         """Whether it is for us to take away: other tests have cgroups, too, and the server keeps its events."""
         text = str(item)
+        if self.process is not None and getattr(item, "pid", 0) == self.process.pid:
+            return False
         if text.startswith("cgroup "):
             return self.cgroups.path in text
         return not re.search(rf"{self.log}|{self.data_root}/events|{self.root}/unsent", text)
@@ -253,21 +255,16 @@ def api_of(rpc: Rpc) -> Iterator[Servers]:
 
 def lend(server: Server) -> Iterator[Server]:
     """``server``, of which nothing may be left afterwards but itself."""
-    if server.process is None:
-        server.start()
-    server.call("State")
+    _ready(server)
     before, descriptors = leaks.snapshot(server.root), server.descriptors()
     yield server
     server.clear()
-    if server.process is None:
-        server.start()
-        server.call("State")
-        own = {item for item in leaks.snapshot(server.root) if getattr(item, "pid", 0) == server.process.pid}
-        before |= own
-        descriptors = server.descriptors()
+    _ready(server)
 
     def left_now() -> list[object]:
-        return [item for item in leaks.snapshot(server.root) - before if server.concerns(item)]
+        found = [item for item in leaks.snapshot(server.root) - before if server.concerns(item)]
+        more = server.descriptors() - descriptors
+        return [*found, *([f"{more} descriptors of the server"] if more > 0 else [])]
 
     deadline = time.monotonic() + leaks.SETTLE_S
     while (left := left_now()) and time.monotonic() < deadline:
@@ -275,7 +272,12 @@ def lend(server: Server) -> Iterator[Server]:
     leaks.kill(left)
     if left:
         pytest.fail("left behind:\n" + "\n".join(f"  {item}" for item in left), pytrace=False)
-    until(lambda: server.descriptors() <= descriptors, "the server has more descriptors than before")
+
+
+def _ready(server: Server) -> None:
+    if server.process is None:
+        server.start()
+    server.call("State")
 
 
 def poll_readable(fd: int, timeout_s: float = DEADLINE_S) -> bool:
