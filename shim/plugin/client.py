@@ -95,6 +95,7 @@ class PluginClient:
         connection = await _connected(reattach.address, runner, shared, reattach.identity, config.sinks)
         self._runner, self._shared, self._connection = runner, shared, connection
         self._address, self._identity = reattach.address, reattach.identity
+        self._spawn(self._watch(runner))
         return self
 
     async def __aenter__(self) -> Self:
@@ -226,6 +227,13 @@ class PluginClient:
             raise FailedPrecondition("it knows no multiplexed broker, as plugins do since go-plugin 1.6")
         self._address = replace(address, multiplexed=self._config.broker_multiplex)
         self._connection = await _connected(self._address, runner, shared, self._identity, self._config.sinks)
+        self._spawn(self._watch(runner))
+
+    async def _watch(self, runner: AttachedRunner) -> None:
+        """Tells of the plugin's end, above all when nobody has asked for it."""
+        status = await runner.wait()
+        level = logging.WARNING if self._closing is None else logging.DEBUG
+        _log.log(level, "plugin %s ended, exit status %d", runner.id, status)
 
     async def _explained(self, error: ShimError, runner: Runner, log: PluginLog) -> ShimError:
         """``error`` with all that is known of the plugin."""
@@ -260,7 +268,9 @@ class PluginClient:
 
     async def _clear(self) -> None:
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_OUTPUT_S)
+            # Of a plugin that runs on nothing more is waited for.
+            timeout = 0 if self._runner is None else _OUTPUT_S
+            _, late = await asyncio.wait(self._tasks, timeout=timeout)
             for task in late:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -270,6 +280,8 @@ class PluginClient:
     def _started(self) -> tuple[PluginAddress, Connection]:
         if self._address is None or self._connection is None:
             raise FailedPrecondition("the plugin has not been started")
+        if self._closing is not None:
+            raise FailedPrecondition("the plugin has been let go")
         return self._address, self._connection
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

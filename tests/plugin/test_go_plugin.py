@@ -42,6 +42,8 @@ async def test_calls_are_answered_and_it_ends_when_it_is_told_to(leaks, tmp_path
         large.unlink()
     assert await plugin.wait() == 0
     assert os.listdir(tmp_path) == []
+    with pytest.raises(FailedPrecondition, match="has been let go"):
+        await plugin.ping()
 
 
 @pytest.mark.parametrize(("ours", "agreed"), [((1, 2), 2), ((2, 3), 3), ((3, 4), 3)])
@@ -126,7 +128,7 @@ async def test_a_connection_that_is_never_offered_is_not_waited_for_for_ever(lea
             await plugin.broker.dial(offered)
 
 
-async def test_whoever_waits_for_a_plugin_that_dies_is_told_at_once(leaks):
+async def test_whoever_waits_for_a_plugin_that_dies_is_told_at_once(leaks, caplog):
     async with go_client() as plugin:
         waiting = asyncio.create_task(plugin.broker.dial(77))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -141,6 +143,7 @@ async def test_whoever_waits_for_a_plugin_that_dies_is_told_at_once(leaks):
         ):
             with pytest.raises(Unavailable):
                 await attempt
+        await until(lambda: f"plugin {plugin.id} ended, exit status 5" in caplog.messages)
 
 
 async def test_its_log_is_in_ours(leaks, caplog):
