@@ -3,8 +3,8 @@
 Order: an event is stored, then readers get it, and whoever appended it hears that it is kept. Events that come while others
 are being stored are stored together, by one call in a thread: however many come, the loop waits for no disk.
 
-    events/head        the number of the newest segment
-    events/<segment>   SEGMENT events, what was known before the first of them, and the key by which each is told apart
+    <place>/head        the number of the newest segment
+    <place>/<segment>   SEGMENT events, what was known before the first of them, and the key by which each is told apart
 
 A segment is written whole whenever an event comes into it, so the storage needs no more than its three verbs. Segments
 that are older than the last ``KEPT`` events are deleted.
@@ -38,7 +38,6 @@ KEPT = 1000
 """Events that can be had again."""
 SEGMENT = 50
 
-_HEAD = "events/head"
 _RETRY_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -81,8 +80,10 @@ class Reader:
 class EventLog:
     """Use ``open`` first, and ``close`` at the end. ``known`` is kept as the events say, from disk as well."""
 
-    def __init__(self, storage: Storage, known: Known) -> None:
+    def __init__(self, storage: Storage, known: Known, place: str = "events") -> None:
+        """``place``: below which name in the storage."""
         self._storage = storage
+        self._place = place
         self._known = known
         self._kept: deque[_Entry] = deque()
         self._segment: list[_Entry] = []
@@ -125,13 +126,13 @@ class EventLog:
     def _load(self) -> tuple[int, list[dict[str, Any]]]:
         """The number of the last event where no segment says it, and the segments, oldest first."""
         try:
-            newest = int(self._storage.load(_HEAD)["segment"])
+            newest = int(self._storage.load(self._name("head"))["segment"])
         except NotFound:
             return 0, []
         found: list[dict[str, Any]] = []
         for number in range(newest, max(-1, newest - KEPT // SEGMENT - 1), -1):
             try:
-                found.insert(0, {"number": number, **self._storage.load(_name(number))})
+                found.insert(0, {"number": number, **self._storage.load(self._name(number))})
             except NotFound:
                 # The head is written before its segment, and after a crash there may be no event in that yet.
                 if number < newest:
@@ -174,11 +175,14 @@ class EventLog:
 
     def _store(self, number: int, entries: list[_Entry]) -> None:
         if not self._segment:
-            self._storage.save(_HEAD, {"segment": number})
+            self._storage.save(self._name("head"), {"segment": number})
         events = [{"key": e.key, "event": b64encode(e.body).decode()} for e in entries]
-        self._storage.save(_name(number), {"known": self._known_before[number], "events": events})
+        self._storage.save(self._name(number), {"known": self._known_before[number], "events": events})
         if not self._segment and number > KEPT // SEGMENT:
-            self._storage.delete(_name(number - KEPT // SEGMENT - 1))
+            self._storage.delete(self._name(number - KEPT // SEGMENT - 1))
+
+    def _name(self, segment: int | str) -> str:
+        return f"{self._place}/{segment}"
 
     # In and out.
 
@@ -263,7 +267,3 @@ class EventLog:
 
 def _entry(data: dict[str, Any]) -> _Entry:
     return _Entry(str(data["key"]), b64decode(data["event"]))
-
-
-def _name(segment: int) -> str:
-    return f"events/{segment}"

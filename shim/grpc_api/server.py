@@ -12,6 +12,7 @@ Source: grpc.aio; the gRPC health checking and server reflection protocols.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 from contextlib import suppress
@@ -85,7 +86,7 @@ class ApiServer:
         containers = Containers(config.state_root)
         shims = Shims(containers)
         known = Known()
-        self._log = EventLog(open_storage(config.storage, Path(config.data_root)), known)
+        self._log = EventLog(open_storage(config.storage, Path(config.data_root)), known, _place(config))
         self._events = Events(self._log, known, self._describe, NAMESPACE)
         self._api = Api(config, self._events.told)
         self._stats = StatsStreams(shims.connect)
@@ -172,6 +173,11 @@ class ApiServer:
             with suppress(FileNotFoundError):
                 os.unlink(self._events_path)
         await self._log.close(_STORED_S)
+
+
+def _place(config: Config) -> str:
+    """Where events are stored: the containers of another state directory are others, and may have a daemon of their own."""
+    return f"events/{hashlib.sha256(os.fsencode(config.state_root)).hexdigest()[:16]}"
 
 
 def _bind(server: grpc.aio.Server, address: str, secrets: grpc.ServerCredentials | None = None) -> int:

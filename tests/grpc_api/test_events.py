@@ -9,6 +9,7 @@ import signal
 from contextlib import aclosing
 
 import pytest
+from support.api_in_loop import translated
 from support.coroutines import until
 
 from shim.client import Client, Event
@@ -133,8 +134,7 @@ async def test_going_on_after_an_event(api, bundle):
 async def test_what_is_no_number(api, value):
     call = api.client._stream("Events", wire.EventsRequest(), Event, {RESUME_KEY: value})
     with pytest.raises(InvalidArgument, match="must be a whole number"):
-        async with call as stream:
-            await stream.read()
+        await translated(api.client, call)
 
 
 async def test_events_survive_a_restart_and_go_on(api, bundle):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import bed
+from support.api_in_loop import translated
 from support.coroutines import until
 
 from shim.client import Client, Stats
@@ -136,8 +137,7 @@ async def test_who_has_no_statistics(api, bundle):
 async def test_an_interval_that_cannot_be(api, value):
     call = api.client._stream("GetStats", wire.StatsRequest(id="c1"), Stats, {INTERVAL_KEY: value})
     with pytest.raises(InvalidArgument, match=INTERVAL_KEY):
-        async with call as stream:
-            await stream.read()
+        await translated(api.client, call)
 
 
 async def test_a_thousand_streams_cost_one_reading_each_time(api, bundle, monkeypatch):

@@ -70,6 +70,12 @@ class ApiInLoop:
             return [(await anext(stream)).event for _ in range(log.first, log.last + 1)]
 
 
+async def translated(client: Client, call) -> None:
+    """What ``call``, a stream with any metadata, fails with at once, as the client's own streams would."""
+    with client._translating():
+        await call.read()
+
+
 @asynccontextmanager
 async def serving(state_root: Path, data_root: Path) -> AsyncIterator[ApiInLoop]:
     """Nothing is left of it in ``state_root``, whatever the test has left running."""
