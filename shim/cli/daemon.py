@@ -13,6 +13,8 @@ from shim.cli.settings import Settings, pass_settings
 from shim.errors import Unimplemented
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shim.config import Config
     from shim.daemon.config import DaemonConfig
 
@@ -26,8 +28,14 @@ __all__ = ["command"]
     type=click.Path(resolve_path=True, readable=False),
     help="Where the HTTP API listens. [default: daemon.sock in the state directory]",
 )
+@click.option(
+    "--grpc-socket",
+    metavar="PATH",
+    type=click.Path(resolve_path=True, readable=False),
+    help="Where the gRPC API listens. [default: grpc.sock in the state directory]",
+)
 @pass_settings
-def command(settings: Settings, /, *, socket: str | None) -> None:
+def command(settings: Settings, /, **sockets: str | None) -> None:
     """Serve the catalog over HTTP and containers over gRPC, until SIGTERM.
 
     On unix sockets, for this user and root; what else, and over TCP with TLS, is in the table [daemon] of the configuration.
@@ -42,22 +50,23 @@ def command(settings: Settings, /, *, socket: str | None) -> None:
         if (error.name or "shim").partition(".")[0] == "shim":
             raise
         raise Unimplemented(f"the daemon needs {error.name}: pip install 'ocishim[daemon]'") from error
-    sockets = take_sockets(os.environ)
+    given = {name: path for name, path in sockets.items() if path}
+    inherited = take_sockets(os.environ)
     notifier = Notifier()
-    _load(settings, socket)  # what is wrong with it is said as all verbs say it
+    _load(settings, given)  # what is wrong with it is said as all verbs say it
     log_to_stderr(debug=settings.debug)
 
     async def serve() -> None:
-        await Daemon(lambda: _load(settings, socket), notifier, sockets).run()
+        await Daemon(lambda: _load(settings, given), notifier, inherited).run()
 
     asyncio.run(serve())
 
 
-def _load(settings: Settings, socket: str | None) -> tuple[Config, DaemonConfig]:
+def _load(settings: Settings, given: Mapping[str, str]) -> tuple[Config, DaemonConfig]:
     """The configuration as it is now, with what the command line says."""
     from shim.config import section  # noqa: PLC0415 - as above
     from shim.daemon.config import DaemonConfig  # noqa: PLC0415
 
     fresh = replace(settings)  # a new one, which has not read the file yet
     table = section("daemon", fresh.config_path)
-    return fresh.config, DaemonConfig.load({**table, **({"socket": socket} if socket else {})}, fresh.config)
+    return fresh.config, DaemonConfig.load({**table, **given}, fresh.config)
