@@ -69,6 +69,7 @@ class Broker:
         self._tls = tls
         self._ids = itertools.count(1)
         self._offers: dict[int, asyncio.Future[ConnInfo]] = {}
+        self._timers: dict[int, asyncio.TimerHandle] = {}
         self._opened: set[BrokeredServer | PluginChannel] = set()
         self._stream: grpc.aio.StreamStreamCall[ConnInfo, ConnInfo] | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -223,6 +224,8 @@ class Broker:
     def _forget(self, service_id: int, offer: asyncio.Future[ConnInfo]) -> None:
         if self._offers.get(service_id) is offer:
             del self._offers[service_id]
+            if (timer := self._timers.pop(service_id, None)) is not None:
+                timer.cancel()
         if offer.done():
             offer.exception()  # looked at, whoever waited for it
 
@@ -246,7 +249,8 @@ class Broker:
             _log.warning("connection %d was offered twice by the plugin", info.service_id)
             return
         offer.set_result(info)
-        asyncio.get_running_loop().call_later(_WAIT_S, self._forget, info.service_id, offer)
+        loop = asyncio.get_running_loop()
+        self._timers[info.service_id] = loop.call_later(_WAIT_S, self._forget, info.service_id, offer)
 
     def _fail(self, error: ShimError) -> None:
         """Nothing more comes from the plugin."""
@@ -254,4 +258,4 @@ class Broker:
         for service_id, offer in list(self._offers.items()):
             if not offer.done():
                 offer.set_exception(self._error)
-                self._forget(service_id, offer)
+            self._forget(service_id, offer)
