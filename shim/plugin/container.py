@@ -1,7 +1,7 @@
 """A plugin in a container: started, read from, ended. The container is the only one of a sandbox.
 
 In the order of things: the image is found and compared with its digest; the plugin gets a directory of its own, with a
-private copy of the image; its addresses are taken; the sandbox is made; the container is made, its streams are opened, and
+private root file system; its addresses are taken; the sandbox is made; the container is made, its streams are opened, and
 it is started. What fails undoes what was before it.
 
 Without ``disable_network`` and ``endpoints_config`` it has the host's network. Docker would give it the default bridge, which
@@ -30,6 +30,7 @@ from shim.plugin.bundle import container_document
 from shim.plugin.connections import connections
 from shim.plugin.diagnosis import Tail, diagnosis
 from shim.plugin.remains import addresses_of, clear, clear_ended
+from shim.plugin.rootfs import provide
 from shim.plugin.selection import find_image
 from shim.process.thread import in_thread
 from shim.sandbox import ContainerConfig, SandboxConfig, create_sandbox
@@ -117,11 +118,11 @@ class PluginContainer(AttachedContainer):
         """
         if self._sandbox is not None:
             raise FailedPrecondition(f"plugin {self.name} was started before")
-        await clear_ended(self._settings)
+        images = Images(self._settings.data_root)
+        await clear_ended(self._settings, images)
         async with AsyncExitStack() as undo:
-            images = Images(self._settings.data_root)
             image = await in_thread(find_image, images, self._config)
-            await self._claim()
+            await self._claim(image)
             undo.push_async_callback(self._unmake)
             interfaces, routes = await in_thread(self._prepare, images, image)
             sandbox = await self._create(interfaces, routes)
@@ -162,11 +163,12 @@ class PluginContainer(AttachedContainer):
             # Not raised: why it could not be started matters more.
             _log.warning("plugin container %s could not be started, and is not all gone: %s", self.id, error)
 
-    async def _claim(self) -> None:
+    async def _claim(self, image: Image) -> None:
         config = self._config
         await in_thread(
             partial(self._home.claim, debug=config.debug),
             config.reference,
+            image.id,
             self._settings.state_root,
             self._cgroup_parent,
             tuple(config.endpoints_config),
@@ -175,7 +177,7 @@ class PluginContainer(AttachedContainer):
     def _prepare(self, images: Images, image: Image) -> tuple[tuple[InterfaceConfig, ...], tuple[Route, ...]]:
         """Its bundle is there, and its addresses are its own."""
         config = self._config
-        images.unpack(image, self._home.rootfs)
+        provide(images, image, self._home, self._settings.data_root)
         document = container_document(
             config,
             image.config,

@@ -2,7 +2,7 @@
 
     <data root>/plugin-containers/<id>/     0700; exists for as long as anything of the plugin does
         record.json                         the process that started it, and what has to be given back at its end
-        rootfs/ config.json                 its bundle
+        rootfs/ upper/ work/ config.json    its bundle, whose rootfs is an overlay or a copy
 
 Below the data root, not beside the sandbox's record: an image is too much for a tmpfs. One that is being removed has a name
 that begins with a dot, and is of no plugin any more.
@@ -10,18 +10,26 @@ that begins with a dot, and is of no plugin any more.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shim.errors import AlreadyExists, DataLoss, NotFound, ShimError, from_os_error
 from shim.linux.locks import locked_directory
+from shim.linux.mounts import unmount_tree
 from shim.process.holder import start_time
 from shim.store import records
 
-__all__ = ["Home", "Record", "homes"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Home", "Record", "homes", "locked_homes"]
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "plugin-containers"
 _RECORD = "record.json"
@@ -32,6 +40,7 @@ class Record:
     """One plugin."""
 
     image: str
+    image_id: str
     state_root: str
     """Where its sandbox is; a data root may have plugins of several."""
     owner_pid: int
@@ -64,7 +73,14 @@ class Home:
         return self.path.is_dir()
 
     def claim(
-        self, image: str, state_root: str, cgroup_parent: str, networks: tuple[str, ...], *, debug: bool
+        self,
+        image: str,
+        image_id: str,
+        state_root: str,
+        cgroup_parent: str = "",
+        networks: tuple[str, ...] = (),
+        *,
+        debug: bool = False,
     ) -> None:
         """It exists, with this process as its owner.
 
@@ -73,7 +89,7 @@ class Home:
             ShimError: it cannot be made; nothing is left.
         """
         pid = os.getpid()
-        record = Record(image, state_root, pid, start_time(pid), cgroup_parent, networks, debug)
+        record = Record(image, image_id, state_root, pid, start_time(pid), cgroup_parent, networks, debug)
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # So that nobody finds it without its record, and takes it for what a killed process left.
@@ -103,6 +119,7 @@ class Home:
         try:
             return Record(
                 image=str(found["image"]),
+                image_id=str(found["image_id"]),
                 state_root=str(found["state_root"]),
                 owner_pid=int(found["owner_pid"]),
                 owner_started=int(found["owner_started"]),
@@ -121,6 +138,8 @@ class Home:
         """
         leaving = self.path.with_name(f".{self.id}")
         try:
+            if in_use := unmount_tree(str(self.rootfs)):
+                _log.warning("the root of plugin container %s was still in use: %s", self.id, in_use)
             with suppress(FileNotFoundError):
                 self.path.rename(leaving)
         except OSError as error:
@@ -141,28 +160,41 @@ def _remove_tree(path: Path) -> None:
         raise from_os_error(error, f"{path} cannot be removed") from error
 
 
-def homes(data_root: str) -> list[tuple[Home, Record | None]]:
-    """All there are, by id, with their records; None where that is broken. What was half removed is gone.
+@contextmanager
+def locked_homes(data_root: str) -> Iterator[list[tuple[Home, Record | None]]]:
+    """All there are, by id, with their records, None where that is broken. No other is claimed while the body runs.
 
     Raises:
         ShimError: they cannot be read.
     """
     parent = Path(data_root, _FOLDER)
-    found: list[tuple[Home, Record | None]] = []
-    try:
-        with locked_directory(str(parent)):
+    with ExitStack() as stack:
+        found: list[tuple[Home, Record | None]] = []
+        try:
+            stack.enter_context(locked_directory(str(parent)))
             for name in sorted(os.listdir(parent)):
                 if not name.startswith("."):
                     home = Home(data_root, name)
                     with suppress(NotFound):
                         found.append((home, _record(home)))
-            leaving = [name for name in os.listdir(parent) if name.startswith(".")]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise from_os_error(error, f"plugin containers in {parent} cannot be listed") from error
-    for name in leaving:
-        _remove_tree(parent / name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise from_os_error(error, f"plugin containers in {parent} cannot be listed") from error
+        yield found
+
+
+def homes(data_root: str) -> list[tuple[Home, Record | None]]:
+    """As ``locked_homes`` gives them. What was half removed is gone.
+
+    Raises:
+        ShimError: they cannot be read, or something of one cannot be removed.
+    """
+    with locked_homes(data_root) as found:
+        pass
+    with suppress(FileNotFoundError):
+        for leaving in Path(data_root, _FOLDER).glob(".*"):
+            _remove_tree(leaving)
     return found
 
 

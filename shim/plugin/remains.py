@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from shim.errors import DataLoss, NotFound, ShimError, Unavailable
 from shim.plugin.addresses import Addresses
-from shim.plugin.home import Home, homes
+from shim.plugin.home import Home, homes, locked_homes
+from shim.plugin.rootfs import drop_unused
 from shim.process.thread import in_thread
 from shim.sandbox import SandboxConfig, State, clear_sandbox, fetch_sandbox
 from shim.sandbox.record import SandboxDirectory
@@ -22,6 +23,7 @@ from shim.sandbox.shim_client import ShimClient
 
 if TYPE_CHECKING:
     from shim.config import Config as Settings
+    from shim.image import Images
 
 __all__ = ["addresses_of", "clear", "clear_ended", "container_of"]
 
@@ -87,8 +89,11 @@ async def _clear_half_made(directory: SandboxDirectory, config: SandboxConfig) -
             client.close()
 
 
-async def clear_ended(settings: Settings) -> None:
-    """Of plugins that have ended, and whose owners are gone, nothing is left. What cannot be cleared away is in the log."""
+async def clear_ended(settings: Settings, images: Images) -> None:
+    """Of plugins that have ended, and whose owners are gone, nothing is left, nor of unpacked images that nobody needs.
+
+    What cannot be cleared away is in the log.
+    """
     for home, record in await in_thread(homes, settings.data_root):
         if record is not None and (record.has_owner or record.state_root != settings.state_root):
             continue
@@ -97,6 +102,18 @@ async def clear_ended(settings: Settings) -> None:
                 await clear(settings, home)
         except ShimError as error:
             _log.warning("plugin container %s, which has ended, cannot be cleared away: %s", home.id, error)
+    try:
+        await in_thread(_drop_images, settings.data_root, images)
+    except ShimError as error:
+        _log.warning("unpacked images cannot be cleared away: %s", error)
+
+
+def _drop_images(data_root: str, images: Images) -> None:
+    with locked_homes(data_root) as found:
+        used = {record.image_id for _, record in found if record is not None}
+        # Whose a broken record is nobody knows.
+        if all(record is not None for _, record in found):
+            drop_unused(data_root, used | {image.id for image in images.list()})
 
 
 async def _runs(settings: Settings, plugin_id: str) -> bool:

@@ -425,10 +425,10 @@ def disown(home: Home) -> None:
 
 async def test_those_of_another_state_root_are_not_ours_to_clear_away(plugin, settings):
     theirs = Home(settings.data_root, "plugin-theirs")
-    theirs.claim("image", "/run/other", "", (), debug=False)
+    theirs.claim("image", "sha256:x", "/run/other")
     disown(theirs)
     broken = Home(settings.data_root, "plugin-broken")
-    broken.claim("image", settings.state_root, "", (), debug=False)
+    broken.claim("image", "sha256:x", settings.state_root)
     (broken.path / "record.json").write_text("{")
     half_removed = theirs.path.with_name(".plugin-gone")
     half_removed.mkdir()
@@ -444,7 +444,7 @@ async def test_what_is_left_of_a_start_that_was_killed_before_there_was_a_record
     plugin, settings, state_root
 ):
     home = Home(settings.data_root, "plugin-half")
-    home.claim("image", str(state_root), "", (), debug=False)
+    home.claim("image", "sha256:x", str(state_root))
     disown(home)
     sandbox = state_root / "sandboxes" / "plugin-half"
     sandbox.mkdir(parents=True)

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from support import go_plugin
+from support.plugin_containers import FOREVER
 from support.plugin_containers import GO_IMAGE as IMAGE
 from support.plugins import Number, Text, call, config, serving
 
@@ -148,11 +149,11 @@ async def test_one_that_does_not_fit_is_told_and_gone(client, settings):
 
 LINES = {
     "nothing": ("exit 3", Unavailable, "exited 3"),
-    "garbage": ("echo hello; sleep 1", FailedPrecondition, "nrecognized remote plugin message: 'hello'"),
-    "another core version": ("echo '9|1|unix|/x|grpc'; sleep 1", FailedPrecondition, "incompatible core API version"),
-    "an address elsewhere": ("echo '1|2|unix|/run/x|grpc'; sleep 1", Exception, "/tmp/go-plugin-container"),
+    "garbage": ("echo hello; " + FOREVER, FailedPrecondition, "nrecognized remote plugin message: 'hello'"),
+    "another core version": ("echo '9|1|unix|/x|grpc'; " + FOREVER, FailedPrecondition, "incompatible core API version"),
+    "an address elsewhere": ("echo '1|2|unix|/run/x|grpc'; " + FOREVER, Exception, "/tmp/go-plugin-container"),
     "an address of nobody": (
-        "echo '1|2|unix|/tmp/go-plugin-container/x|grpc'; sleep 1", Unavailable, "plugin"
+        "echo '1|2|unix|/tmp/go-plugin-container/x|grpc'; " + FOREVER, Unavailable, "plugin"
     ),
 }  # fmt: skip
 

@@ -49,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = {"bin": bed.rootfs() / "bin", **etc}
     layout = make_image(folder / "layout", files, {"Entrypoint": ["/bin/sh", "-c"], "Env": ["FROM=image"]})
     data_root = folder / "data"
-    data_root.mkdir()
+    (data_root / "plugin-images").mkdir(parents=True)
     Images(data_root).import_(layout, f"{IMAGE}:1")
     return data_root
 
@@ -74,7 +74,8 @@ def settings(store: Path, state_root: Path, tmp_path: Path) -> Iterator[Settings
     """Those of the test; afterwards there is no plugin, and no directory of one."""
     data_root = tmp_path / "data"
     data_root.mkdir()
-    (data_root / "images").symlink_to(store / "images")
+    for shared in ("images", "plugin-images"):
+        (data_root / shared).symlink_to(store / shared)
     yield Settings(state_root=str(state_root), data_root=str(data_root))
     left = asyncio.run(_clear(str(state_root)))
     assert left == []
