@@ -18,7 +18,6 @@ import pytest
 from support.certificates import Authority
 from support.daemons import DEADLINE_S
 
-from shim.cli.app import run
 from shim.linux.locks import locked_directory
 
 RUNTIMES = "sys/plugins/runtimes/catalog"
@@ -30,6 +29,16 @@ def left(daemon):
     return sorted(
         entry.name for entry in daemon.folder.iterdir() if entry.is_socket() and entry.name != "notify"
     )
+
+
+def refused(daemon, *more):
+    """Started in vain: the one line that it says."""
+    done = subprocess.run(
+        [*daemon.command, *more], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    return line
 
 
 def lines(daemon):
@@ -63,15 +72,11 @@ def test_ctrl_c_ends_it_too(daemon):
     assert left(daemon) == []
 
 
-def test_a_second_one_is_refused_and_harms_nothing(leaks, make_daemon, capfd):
+def test_a_second_one_is_refused_and_harms_nothing(leaks, make_daemon):
     daemon = make_daemon().start()
-    assert run(["--config", str(daemon.config), "daemon"]) == 1
-    error = capfd.readouterr().err.splitlines()[-1]
-    assert error == f"ocishim: another daemon listens on {daemon.socket} already"
-    other = ["--config", str(daemon.config), "daemon", "--socket", f"{daemon.folder}/other.sock"]
-    assert (
-        subprocess.run([sys.executable, "-m", "shim", *other], capture_output=True, check=False).returncode
-        == 1
+    assert refused(daemon) == f"ocishim: another daemon listens on {daemon.socket} already"
+    assert "already" in refused(daemon, "--socket", f"{daemon.folder}/other.sock"), (
+        "that of the gRPC API is taken"
     )
     assert left(daemon) == ["daemon.sock", "events.sock", "grpc.sock"], "of the one that serves"
     with daemon.client() as client:
@@ -92,11 +97,10 @@ def test_what_a_killed_one_leaves_is_replaced(leaks, make_daemon):
     assert left(daemon) == []
 
 
-def test_a_file_that_is_no_socket_is_not_replaced(make_daemon, capfd):
+def test_a_file_that_is_no_socket_is_not_replaced(make_daemon):
     daemon = make_daemon("grpc = false")
     daemon.socket.write_text("precious")
-    assert run(["--config", str(daemon.config), "daemon"]) == 1
-    assert "cannot be made" in capfd.readouterr().err
+    assert "cannot be made" in refused(daemon)
     assert daemon.socket.read_text() == "precious"
 
 
@@ -110,11 +114,9 @@ def test_a_file_that_is_no_socket_is_not_replaced(make_daemon, capfd):
         ("max_request_bytes = 0", "daemon: max_request_bytes = 0: must be 1 or more"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_nothing_is_left(leaks, make_daemon, capfd, line, said):
+def test_what_is_wrong_is_one_line_and_nothing_is_left(leaks, make_daemon, line, said):
     daemon = make_daemon("grpc = false", line)
-    capfd.readouterr()
-    assert run(["--config", str(daemon.config), "daemon"]) == 1
-    (error,) = capfd.readouterr().err.splitlines()
+    error = refused(daemon)
     assert error.startswith("ocishim: ")
     assert said in error
     assert left(daemon) == []
