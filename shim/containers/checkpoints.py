@@ -100,6 +100,20 @@ class Checkpoints:
         """
         return _read(self.image(container_id, name) / _RECORD)
 
+    def find(self, container_id: str, name: str) -> Checkpoint:
+        """As ``get``, and also one whose image is written and which is about to be finished.
+
+        Raises:
+            ShimError: as ``get``.
+        """
+        with suppress(NotFound):
+            return self.get(container_id, name)
+        for making in self._directory(container_id).glob(f"{_MAKING}*/{name}"):
+            with suppress(NotFound):
+                return _read(making.parent / _RECORD)
+        # It was finished between the two.
+        return self.get(container_id, name)
+
     def of(self, container_id: str) -> list[Checkpoint]:
         """All of that container, by name.
 

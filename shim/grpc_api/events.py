@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
@@ -22,13 +23,16 @@ from shim.errors import InvalidArgument, ResourceExhausted, ShimError
 from shim.grpc_api import task_events
 from shim.grpc_api.calls import metadata_number
 from shim.grpc_api.event_log import KEPT
-from shim.grpc_api.known import CREATE, DELETE, EXIT, START, START_PROCESS
+from shim.grpc_api.known import CHECKPOINT, CREATE, DELETE, EXIT, START, START_PROCESS
+from shim.grpc_api.messages import checkpoint_message
+from shim.process.thread import in_thread
 from shim.proto.events_service_pb2 import ForwardRequest
 from shim.transport.calls import Method
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from shim.containers.checkpoints import Checkpoints
     from shim.grpc_api.calls import Context
     from shim.grpc_api.event_log import EventLog
     from shim.grpc_api.known import Known, KnownContainer
@@ -56,11 +60,13 @@ class Events:
         log: EventLog,
         known: Known,
         describe: Callable[[str], Awaitable[Container]],
+        checkpoints: Checkpoints,
         namespace: str,
     ) -> None:
         self._log = log
         self._known = known
         self._describe = describe
+        self._checkpoints = checkpoints
         self._namespace = namespace
 
     # In.
@@ -146,6 +152,10 @@ class Events:
         elif known is not None:
             event.bundlePath = known.bundle or event.bundlePath
         self._fill_process(event, known)
+        if event.type == CHECKPOINT:
+            with suppress(ShimError):  # of one that somebody else had the shim write there is the name
+                found = await in_thread(self._checkpoints.find, event.id, event.checkpoint.name)
+                event.checkpoint.CopyFrom(checkpoint_message(found))
 
     @staticmethod
     def _fill_process(event: Event, known: KnownContainer | None) -> None:

@@ -24,6 +24,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from shim.bootstrap.listener import listen
+from shim.containers.checkpoints import Checkpoints
 from shim.containers.containers import Containers
 from shim.containers.events_socket import events_socket
 from shim.containers.task_client import NAMESPACE
@@ -87,7 +88,7 @@ class ApiServer:
         shims = Shims(containers)
         known = Known()
         self._log = EventLog(open_storage(config.storage, Path(config.data_root)), known, _place(config))
-        self._events = Events(self._log, known, self._describe, NAMESPACE)
+        self._events = Events(self._log, known, self._describe, Checkpoints(config.data_root), NAMESPACE)
         self._api = Api(config, self._events.told)
         self._stats = StatsStreams(shims.connect)
         self._reconciler = Reconciler(containers, self._events, known, shims.connect, self._events_path)

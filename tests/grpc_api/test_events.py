@@ -12,8 +12,9 @@ import pytest
 from support.api_in_loop import translated
 from support.coroutines import until
 
-from shim.client import Client, Event
+from shim.client import Checkpoint, Client, Event
 from shim.errors import InvalidArgument, OutOfRange, ResourceExhausted, Unavailable
+from shim.grpc_api import reconcile
 from shim.grpc_api.event_log import KEPT, SEGMENT
 from shim.grpc_api.events import RESUME_KEY
 from shim.proto import first_api_pb2 as wire
@@ -79,6 +80,34 @@ async def test_out_of_memory(api, bundle):
     assert found[:2] + found[-1:] == ["create", "start-container", "exit"]
     assert set(found[2:-1]) == {"oom"}
     await api.events("delete")
+
+
+@pytest.mark.criu
+async def test_a_checkpoint_is_told_with_what_it_was_asked_for(api, bundle):
+    await api.client.create_container("c1", str(bundle(["sleep", "1000"])))
+    await api.client.create_checkpoint("c1", Checkpoint(name="one", tcp=True))
+    await api.client.create_checkpoint("c1", Checkpoint(name="two", exit=True, unixSockets=True))
+    found = await api.events("delete")
+    assert [e.checkpoint for e in found if e.type == "checkpoint"] == [
+        Checkpoint(name="one", tcp=True), Checkpoint(name="two", exit=True, unixSockets=True),
+    ]  # fmt: skip
+    for name in ("one", "two"):
+        await api.client.delete_checkpoint("c1", name)
+
+
+async def test_a_shim_that_is_killed_is_found_out(api, bundle, monkeypatch):
+    """While the server runs: what the container does then is told when it is over."""
+    monkeypatch.setattr(reconcile, "EVERY_S", 0.05)
+    await api.restart()
+    await api.ocishim("run", "-d", bundle(["sleep", "1000"]), "c1")
+    pid = (await api.events("start-container"))[-1].pid
+    state = json.loads(await api.ocishim("state", "--json", "c1"))
+    os.kill(state["shim_pid"], signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    ended = (await api.events("exit"))[-1]
+    assert (ended.pid, ended.status) == (pid, 255)
+    await api.ocishim("delete", "--force", "c1")
+    assert [e.type for e in await api.events("delete")] == ["create", "start-container", "exit", "delete"]
 
 
 async def test_containers_of_the_command_line_are_told_too(api, bundle):
