@@ -19,7 +19,7 @@ from shim.errors import InvalidArgument
 if TYPE_CHECKING:
     from shim.config import Config
 
-__all__ = ["AUDIT_STDERR", "DaemonConfig", "parse_address"]
+__all__ = ["AUDIT_STDERR", "DaemonConfig", "parse_address", "private_socket"]
 
 AUDIT_STDERR = "stderr"
 
@@ -53,7 +53,7 @@ class DaemonConfig:
     """File to which a line is appended for every request; empty: ``audit.log`` in ``data_root``; ``stderr``."""
     require_request_header: bool = False
     """Refuse requests without ``X-Vault-Request: true``, which no browser can be made to send."""
-    max_request_bytes: int = 1 << 20
+    max_request_bytes: int = 1 << 18
     """Larger bodies of requests are refused."""
     rate_limit: float = 1000.0
     """Requests per second that one user, or one address, may make for long; 0: any number."""
@@ -82,6 +82,8 @@ class DaemonConfig:
             grpc_socket=given.grpc_socket or f"{config.state_root}/grpc.sock",
             audit_log=given.audit_log or f"{config.data_root}/audit.log",
         )
+        if found.grpc:
+            private_socket(config.state_root)
         _check_numbers(found)
         _check_paths(found)
         _check_group(found, given)
@@ -171,6 +173,20 @@ def _check_tls(found: DaemonConfig) -> None:
         raise _wrong(
             "grpc_tcp", found.grpc_tcp, "the gRPC API knows clients by certificate; give tls_client_ca"
         )
+
+
+def private_socket(state_root: str) -> str:
+    """Where gRPC itself listens, behind the gate.
+
+    Raises:
+        InvalidArgument: ``state_root`` is too long for that.
+    """
+    path = f"{state_root}/grpc/sock"
+    if (size := len(os.fsencode(path))) > _SUN_PATH:
+        raise InvalidArgument(
+            f"state root {state_root!r} is {size - _SUN_PATH} bytes too long for unix sockets in it"
+        )
+    return path
 
 
 def parse_address(key: str, address: str) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from shim.catalog.api.audit import AuditLog
 from shim.catalog.api.backend import Backend
 from shim.catalog.api.metrics import Metrics
 from shim.daemon.admission import Admission
+from shim.daemon.config import private_socket
 from shim.daemon.gate import Gate
 from shim.daemon.http_server import Access, HttpServer
 from shim.daemon.sockets import tcp_listener, unix_listener
@@ -167,7 +168,7 @@ class Daemon:
             stack.callback(sock.close)
         places = [_name_of(sock) for sock in given]
         server = ApiServer(config)
-        target = f"{config.state_root}/grpc.private"
+        path = private_socket(config.state_root)
         secured = []
         if settings.grpc_tcp:
             secured.append(
@@ -176,8 +177,7 @@ class Daemon:
                 )
             )
         # No umask: that is the process', and others run in it. The directory is for us alone.
-        os.makedirs(target, mode=0o700, exist_ok=True)
-        path = f"{target}/api.sock"
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         gate = self._gate = Gate(path, Admission(settings.group), self._metrics, settings.max_connections)
         ports = await server.start(path, tls=secured)
         places += [f"{settings.grpc_tcp.rpartition(':')[0]}:{port}" for port in ports]

@@ -81,6 +81,14 @@ def test_what_cannot_be_names_key_and_value(table, said):
     assert str(caught.value).startswith("daemon: ")
 
 
+def test_a_state_root_may_be_too_long():
+    long = Config(state_root="/" + "a" * 97, data_root="/d")
+    table = {"socket": "/s", "grpc_socket": "/g"}
+    with pytest.raises(InvalidArgument, match="is 1 bytes too long for unix sockets in it"):
+        DaemonConfig.load(table, long)
+    assert DaemonConfig.load({**table, "grpc": False}, long).socket == "/s"
+
+
 def test_a_group_needs_no_place_for_what_is_off():
     assert DaemonConfig.load({"socket_group": "0", "socket": "/s", "grpc": False}, CONFIG).group == 0
 

@@ -39,7 +39,7 @@ def test_through_the_gate(leaks, make_daemon):
 
 def test_the_socket_behind_the_gate_is_nobodys_way(make_daemon):
     daemon = make_daemon().start()
-    private = daemon.folder / "grpc.private"
+    private = daemon.folder / "grpc"
     assert private.stat().st_mode & 0o777 == 0o700
     assert [entry.is_socket() for entry in private.iterdir()] == [True]
     daemon.stop()

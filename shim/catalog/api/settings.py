@@ -12,7 +12,7 @@ class Settings:
     """See ``DaemonConfig``, which has the same in the configuration's words."""
 
     require_request_header: bool = False
-    max_request_bytes: int = 1 << 20
+    max_request_bytes: int = 1 << 18
     rate_limit: float = 1000.0
     rate_burst: int = 2000
     request_timeout_s: float = 30.0

@@ -179,3 +179,23 @@ def test_writers_at_the_same_time_lose_nothing(api):
     assert {answer.status_code for answer in api.run(churn)} == {204}
     left = api("GET", RUNTIMES).json()["data"]["runtimes"]
     assert {each["name"]: each["cpu_nanos"] for each in left} == dict.fromkeys(names[1::2], 2)
+
+
+def test_a_runtime_that_a_plugin_gets_meanwhile_stays(api):
+    """Of registering a plugin and deleting its runtime at the same time exactly one succeeds."""
+    names = [f"r{number}" for number in range(30)]
+
+    async def race():
+        await asyncio.gather(*(api.ask("POST", f"{RUNTIMES}/container/{name}") for name in names))
+        body = {"sha256": "a" * 64, "oci_image": "i"}
+        plugins = [
+            api.ask("POST", f"sys/plugins/catalog/secret/{n}", json={**body, "runtime": n}) for n in names
+        ]
+        deletes = [api.ask("DELETE", f"{RUNTIMES}/container/{name}") for name in names]
+        both = [each for pair in zip(plugins, deletes, strict=True) for each in pair]
+        return await asyncio.gather(*both)
+
+    answers = [answer.status_code for answer in api.run(race)]
+    assert {tuple(sorted(pair)) for pair in zip(answers[::2], answers[1::2], strict=True)} == {(204, 400)}
+    left = {runtime.name for runtime in api.catalog.runtimes()}
+    assert {plugin.runtime for plugin in api.catalog.plugins()} == left
