@@ -10,7 +10,8 @@ A segment is written whole whenever an event comes into it, so the storage needs
 that are older than the last ``KEPT`` events are deleted.
 
 Readers have no queue of their own: each has its place in the one that all share, and one that has fallen behind by more
-than ``KEPT`` is told so instead of the next event.
+than ``KEPT`` is told so instead of the next event. That those who do read are not left behind by a storm of events, the next
+are stored a little later while one of them has half of that to catch up; a shim waits meanwhile, and a container does not.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ KEPT = 1000
 SEGMENT = 50
 
 _RETRY_S = 1.0
+_PATIENCE_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +71,11 @@ class Reader:
             await self._log.grown()
         self._after += 1
         return self._log.body(self._after)
+
+    @property
+    def behind(self) -> int:
+        """How many events it has to catch up."""
+        return self._log.last - self._after
 
     def check(self, first: int) -> None:
         """The log now begins with ``first``."""
@@ -155,7 +162,17 @@ class EventLog:
             del self._fresh[: len(batch)]
             self._segment += batch
             self._publish(batch)
+            await self._let_them_read()
         self._writer = None
+
+    async def _let_them_read(self) -> None:
+        """No reader that reads is far behind, or ``_PATIENCE_S`` is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                while before := {r: r.behind for r in self._readers if r.behind > KEPT // 2 and not r.cut}:
+                    await asyncio.sleep(_PATIENCE_S / 20)
+                    if all(reader.behind >= behind for reader, behind in before.items()):
+                        return
 
     async def _store_stubbornly(self, number: int, entries: list[_Entry]) -> None:
         complained = False

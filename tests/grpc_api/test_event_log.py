@@ -122,6 +122,25 @@ async def test_who_falls_behind_is_told_once(tmp_path):
         assert cut == ["slow"]
 
 
+async def test_who_reads_is_not_left_behind_by_a_storm(tmp_path):
+    """One reads, with a turn of the loop for each; the other does not, and holds nobody up for long."""
+    count = 2 * KEPT + 1
+    async with opened(tmp_path) as log:
+        cut = []
+        log.reader(None, lambda: cut.append("idle"))
+        reader = log.reader(None, lambda: cut.append("reads"))
+
+        async def read_all() -> None:
+            for number in range(count):
+                assert Event.FromString(await reader.next()).pid == number
+                await asyncio.sleep(0.0002)
+
+        reading = asyncio.create_task(read_all())
+        await told(log, range(count))
+        await reading
+    assert cut == ["idle"]
+
+
 async def test_a_full_disk_is_waited_for(tmp_path, monkeypatch, caplog):
     """Nothing is published that is not stored, and nothing is lost."""
     monkeypatch.setattr(event_log, "_RETRY_S", 0.001)
