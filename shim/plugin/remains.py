@@ -7,6 +7,7 @@ Everything is right when it is done again, and by two processes at once.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from shim.image import Images
 
 __all__ = ["addresses_of", "clear", "clear_ended", "container_of"]
+
+_LOOKS = 100
+_LOOK_AGAIN_S = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -63,17 +67,29 @@ async def clear(settings: Settings, home: Home) -> None:
 
 
 async def _clear_sandbox(settings: Settings, plugin_id: str, cgroup_parent: str) -> None:
-    where = {"state_root": settings.state_root, "storage": settings.storage}
-    try:
+    directory = SandboxDirectory(settings.state_root, plugin_id, settings.storage)
+    for _ in range(_LOOKS):
         try:
-            await clear_sandbox(plugin_id, **where)
+            await clear_sandbox(plugin_id, state_root=settings.state_root, storage=settings.storage)
         except Unavailable:
-            # Its shim has just ended, by somebody else's doing.
-            await clear_sandbox(plugin_id, **where)
+            continue  # its shim has just ended, by somebody else's doing
+        except NotFound:
+            if not await in_thread(_is_known, directory):
+                break
+            # Its container is being made, for a process that was killed meanwhile: what that leaves is known when it ends.
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+    if directory.path.exists():
+        await _clear_half_made(directory, SandboxConfig(plugin_id, cgroup_parent=cgroup_parent))
+
+
+def _is_known(directory: SandboxDirectory) -> bool:
+    try:
+        directory.load()
     except NotFound:
-        directory = SandboxDirectory(settings.state_root, plugin_id, settings.storage)
-        if directory.path.exists():
-            await _clear_half_made(directory, SandboxConfig(plugin_id, cgroup_parent=cgroup_parent))
+        return False
+    return True
 
 
 async def _clear_half_made(directory: SandboxDirectory, config: SandboxConfig) -> None:

@@ -401,7 +401,10 @@ def slow_runc(folder: Path) -> Path:
     return slow
 
 
-async def test_a_host_that_is_killed_while_it_starts_one(plugin, settings, parent, socket_dir, tmp_path):
+async def test_a_host_that_is_killed_while_it_starts_one(
+    plugin, settings, parent, socket_dir, tmp_path, monkeypatch
+):
+    """The runtime goes on making the container; what comes of it is cleared away, too."""
     config = {"image": IMAGE, "cgroup_parent": parent, "tag": "1", "runtime": str(slow_runc(tmp_path))}
     where = {"state_root": settings.state_root, "data_root": settings.data_root}
     owner = await asyncio.create_subprocess_exec(
@@ -410,10 +413,17 @@ async def test_a_host_that_is_killed_while_it_starts_one(plugin, settings, paren
     await until((tmp_path / "reached").exists)
     owner.kill()
     await owner.wait()
-    (tmp_path / "go").touch()
+    sleep = asyncio.sleep
+
+    async def go(delay: float) -> None:
+        (tmp_path / "go").touch()
+        await sleep(delay)
+
+    monkeypatch.setattr("shim.plugin.remains.asyncio.sleep", go)
     other = plugin("exit 0")
     await other.start()
     await other.wait()
+    assert (tmp_path / "go").exists()
     assert os.listdir(Path(settings.data_root, HOMES)) == []
 
 
