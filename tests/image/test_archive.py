@@ -192,6 +192,22 @@ def test_without_skopeo(images, docker_archive, tmp_path, monkeypatch, is_empty)
     assert is_empty()
 
 
+def test_another_image_than_the_archive_has(images, docker_archive, tmp_path, monkeypatch, is_empty):
+    path = docker_archive("x.test/a:1")
+    other = make_image(tmp_path / "m", {"other": b""})
+    subprocess.run(
+        ["skopeo", "--insecure-policy", "copy", "--quiet", f"oci:{other}", f"dir:{tmp_path}/copy"], check=True
+    )
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "skopeo").write_text(f"#!/bin/sh\ncp -r {tmp_path}/copy copy\n")
+    (programs / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    with pytest.raises(InvalidArgument, match="of which skopeo has made sha256:"):
+        images.import_(path)
+    assert is_empty()
+
+
 def test_layers_of_docker_s_are_looked_through(images, tmp_path, is_empty):
     bed.need(shutil.which("skopeo"), "skopeo is not installed: apt-get install skopeo")
     evil = make_layout(tmp_path / "l", [layer([member("../evil", b"x")])])

@@ -199,6 +199,30 @@ def test_sizes_that_lie(images, tmp_path, is_empty, size):
     assert is_empty()
 
 
+@pytest.mark.parametrize("off", [-1, 1])
+@pytest.mark.parametrize("which", ["config", "layer"])
+def test_sizes_of_what_a_manifest_lists(images, tmp_path, is_empty, which, off):
+    layout = make_image(tmp_path / "l", HELLO)
+    (entry,) = index_of(layout)
+    manifest = json.loads(blob(layout, entry["digest"]).read_text())
+    found = manifest["config"] if which == "config" else manifest["layers"][0]
+    found["size"] += off
+    write_index(layout, [add_blob(layout, json.dumps(manifest).encode(), "manifest.v1+json")])
+    with pytest.raises(InvalidArgument, match=f"{found['digest']} has .* bytes, and not {found['size']}"):
+        images.import_(layout)
+    assert is_empty()
+
+
+def test_an_index_that_lies(images, tmp_path, is_empty):
+    """It is not kept, so this is the only look at it."""
+    layout = make_image(tmp_path / "l", HELLO, platforms=[platform()])
+    path = blob(layout, index_of(layout)[0]["digest"])
+    path.write_bytes(path.read_bytes()[:-1] + b" }")
+    with pytest.raises(InvalidArgument, match=f"what is called sha256:{path.name} has the digest"):
+        images.import_(layout)
+    assert is_empty()
+
+
 def test_a_layer_that_is_another_than_the_configuration_says(images, tmp_path, is_empty):
     wrong = {"rootfs": {"type": "layers", "diff_ids": [f"sha256:{'0' * 64}"]}}
     with pytest.raises(

@@ -17,7 +17,7 @@ from support.forks import in_fork
 from support.oci_images import add_blob, layer, make_image, make_layout, member
 
 from shim.errors import FailedPrecondition, NotFound, ResourceExhausted
-from shim.image import Images, tools
+from shim.image import Images, tools, umoci
 
 pytestmark = pytest.mark.root
 
@@ -25,7 +25,7 @@ DIR, SYM, LNK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 
 
 @pytest.fixture(autouse=True)
-def umoci():
+def installed():
     bed.need(shutil.which("umoci"), "umoci is not installed: apt-get install umoci")
 
 
@@ -226,6 +226,9 @@ def test_a_user_unpacks_what_is_his():
             images.unpack(images.import_(good), home / "rootfs")
             with pytest.raises(FailedPrecondition, match="umoci cannot unpack"):
                 images.unpack(images.import_(bad), home / "none")
+            (home / "locked" / "below").mkdir(parents=True)
+            (home / "locked").chmod(0o500)
+            umoci._remove(home / "locked")
 
         in_fork(attempt)
         assert (home / "rootfs" / "a").stat().st_uid == 65534
