@@ -36,6 +36,8 @@ __all__ = ["PROCESS_PREFIX", "Endings"]
 PROCESS_PREFIX = "process-"
 """With which the ids of execs begin that are ours to forget."""
 
+_LOOK_S = 0.1
+
 _log = logging.getLogger(__name__)
 
 
@@ -111,7 +113,7 @@ class Endings:
         try:
             with closing(await connected(container)) as client:
                 await client.wait(container.id)
-                await self._told(container.id)
+                await self._until_told(container)
                 await until_read(await client.outputs(container.id))
         except (NotFound, Unavailable):
             # Removed by somebody else, or its shim was killed.
@@ -126,10 +128,20 @@ class Endings:
         # Which also reaps it, where it was our child.
         await in_thread(shim.wait, 0)
         if await in_thread(container.exit_record) is not None:
-            await self._told(container.id)
+            await self._until_told(container)
             await self._remove(container)
         elif container.directory.exists():
             _log.warning("the shim of container %s is gone, and may have left it running", container.id)
+
+    async def _until_told(self, container: Container) -> None:
+        """Its end was told, or somebody else has removed it, which is told as well."""
+        told = asyncio.ensure_future(self._told(container.id))
+        try:
+            while not told.done() and container.directory.exists():
+                await asyncio.wait([told], timeout=_LOOK_S)
+        finally:
+            told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
 
     async def _remove(self, container: Container) -> None:
         try:

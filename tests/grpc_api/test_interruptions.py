@@ -10,41 +10,9 @@ import pytest
 from support import bed
 from support.client_streams import until
 from support.first_api import Refused, Server, lend
+from support.gate import Gate
 
 pytestmark = pytest.mark.root
-
-GATED = """#!/bin/sh
-# runc, which waits at each of its commands for as long as there is a file of that name here.
-for word; do
-    if [ -e "{folder}/$word" ]; then
-        touch "{folder}/at-$word"
-        while [ -e "{folder}/$word" ]; do sleep 0.05; done
-    fi
-done
-exec runc "$@"
-"""
-
-
-class Gate:
-    """Holds commands of the runtime up."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.runtime = folder / "runc-gated"
-        self.runtime.write_text(GATED.format(folder=folder))
-        self.runtime.chmod(0o755)
-
-    def close(self, command: str) -> None:
-        (self.folder / command).touch()
-
-    def wait(self, command: str) -> None:
-        """The runtime waits at it."""
-        until((self.folder / f"at-{command}").exists, f"no runtime at {command}")
-
-    def open(self) -> None:
-        for file in self.folder.iterdir():
-            if file != self.runtime:
-                file.unlink()
 
 
 @pytest.fixture(scope="module")
