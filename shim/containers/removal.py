@@ -7,13 +7,24 @@ already, by another client or by a run that was cut short.
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.containers.shim_process import ShimProcess
 from shim.containers.task_client import Task
-from shim.errors import DataLoss, DeadlineExceeded, FailedPrecondition, NotFound, ShimError, Unavailable
+from shim.errors import (
+    DataLoss,
+    DeadlineExceeded,
+    FailedPrecondition,
+    NotFound,
+    ShimError,
+    Unavailable,
+    Unknown,
+)
 from shim.transport.client import socket_path
 
 if TYPE_CHECKING:
@@ -155,7 +166,25 @@ def _remove_dead(container: Container, shim: ShimProcess, *, force: bool) -> Non
 
 def _remove_from_disk(container: Container) -> None:
     """What a dead shim left is gone: processes, cgroup, mounts, the runtime's state, the directory."""
-    from shim.bootstrap.delete import delete_from_disk  # noqa: PLC0415 - drivers, which a live shim makes needless
+    if threading.current_thread() is threading.main_thread():
+        from shim.bootstrap.delete import delete_from_disk  # noqa: PLC0415 - drivers, which a live shim makes needless
 
-    delete_from_disk(str(container.directory))
+        delete_from_disk(str(container.directory))
+    else:
+        _delete_apart(container)
     container.remove()
+
+
+def _delete_apart(container: Container) -> None:
+    """The same in a process of its own: SIGCHLD is the main thread's, and a daemon is no place for orphans of the runtime."""
+    program = "import sys; from shim.bootstrap.delete import delete_from_disk as f; f(sys.argv[1])"
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        [sys.executable, "-c", program, str(container.directory)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode:
+        *_, last = done.stderr.decode(errors="replace").strip().splitlines() or ["it has said nothing"]
+        raise Unknown(f"what is left of container {container.id} cannot be removed: {last}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shim.containers import task_client
+from shim.containers import removal, task_client
+from shim.containers.containers import Containers
 from shim.containers.shim_process import ShimProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
@@ -44,6 +46,19 @@ def test_one_that_has_ended(ocishim, bundle):
     assert ocishim("wait", "c1").out == "9\n"
     assert json.loads(ocishim("wait", "--json", "c1").out)["exit_status"] == 9
     assert ocishim("delete", "c1") == (0, "", "")
+
+
+def test_one_that_is_removed_by_a_thread(ocishim, bundle):
+    """As a daemon does it, whose main thread has other things to do."""
+    for name, force in (("c1", False), ("c2", True)):
+        assert ocishim("run", "-d", bundle(["sleep", "1000"]), name).code == 0
+        if not force:
+            assert ocishim("stop", name).code == 0
+        _kill_shim(ocishim, name)
+        container = Containers(str(ocishim.state_root)).get(name)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(removal.remove, container, force=force).result()
+        assert not container.directory.exists()
 
 
 def test_one_that_hangs(ocishim, bundle, monkeypatch):
