@@ -195,6 +195,8 @@ async def test_deadlines_and_cancellation(api, bundle, monkeypatch):
     with pytest.raises(Canceled):
         await closed
     await ended.acquire()
+    # Of the end of the container, too, is told what it was.
+    monkeypatch.undo()
 
 
 async def test_a_second_server_of_the_same_state_directory(api):
