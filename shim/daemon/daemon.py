@@ -195,6 +195,8 @@ class Daemon:
     # SIGHUP.
 
     def _asked_to_reload(self) -> None:
+        if not self._where or self._stop.is_set():
+            return  # it is being read for the first time, or nobody needs it any more
         # One after the other; of those that come meanwhile one is enough.
         if self._reloading is not None and not self._reloading.done():
             self._again = True

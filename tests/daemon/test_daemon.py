@@ -216,7 +216,22 @@ class TestReload:
         assert [line["status"] for line in lines(daemon)] == [404]
         assert len(old.read_text().splitlines()) == 1
 
-    def test_many_at_once(self, daemon):
+    def test_many_at_once(self, make_daemon):
+        """From before it is ready, to after it was told to stop."""
+        daemon = make_daemon("grpc = false")
+
+        def send():
+            until(lambda: daemon.process and daemon.socket.exists())
+            # No more than the loop's pipe for signals can hold.
+            for _ in range(100):
+                daemon.send(signal.SIGHUP)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        daemon.start()
+        with daemon.client() as client:
+            assert client.get(RUNTIMES).status_code == 200
+        thread.join()
         for _ in range(50):
             daemon.send(signal.SIGHUP)
         daemon.stop()
