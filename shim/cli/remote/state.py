@@ -26,5 +26,8 @@ def command(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
     output.print_pairs({"id": container.id, "status": container.status, "bundle": container.bundlePath})
     output.print_table(
         (">PID", "USER", "CWD", "COMMAND"),
-        ((str(p.pid), f"{p.user.uid}:{p.user.gid}", p.cwd, " ".join(p.args)) for p in container.processes),
+        (
+            (str(p.pid), f"{p.user.uid}:{p.user.gid}", p.cwd, " ".join(" ".join(p.args).split()))
+            for p in container.processes
+        ),
     )
