@@ -7,7 +7,6 @@ already, by another client or by a run that was cut short.
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -177,6 +176,8 @@ def _remove_from_disk(container: Container) -> None:
 
 def _delete_apart(container: Container) -> None:
     """The same in a process of its own: SIGCHLD is the main thread's, and a daemon is no place for orphans of the runtime."""
+    import subprocess  # noqa: PLC0415 - start-up time of the command line, which never comes here
+
     program = "import sys; from shim.bootstrap.delete import delete_from_disk as f; f(sys.argv[1])"
     done = subprocess.run(  # noqa: S603 - our own arguments
         [sys.executable, "-c", program, str(container.directory)],
