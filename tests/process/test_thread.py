@@ -10,7 +10,7 @@ import pytest
 from support.coroutines import until
 
 from shim.errors import ResourceExhausted
-from shim.process.thread import in_thread
+from shim.process.thread import begin_in_thread, in_thread
 
 
 async def test_the_result_and_the_error_come_back():
@@ -63,3 +63,45 @@ async def test_no_thread_can_be_had(monkeypatch):
     with pytest.raises(ResourceExhausted, match="no thread"):
         await in_thread(threading.get_ident)
     assert await in_thread(threading.current_thread, always=True) is threading.main_thread()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_gives_up_does_not_wait(fails, caplog):
+    """The call goes on, and what comes of it is nobody's any more."""
+    gate, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        gate.wait()
+        ended.set()
+        if fails:
+            raise OSError
+
+    before = _thread._count()
+    outcome = begin_in_thread(work)
+    outcome.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outcome
+    gate.set()
+    await until(lambda: _thread._count() == before)
+    assert ended.is_set()
+    await asyncio.sleep(0)
+    assert caplog.text == ""
+
+
+async def test_what_was_begun_comes_back():
+    assert await begin_in_thread(threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await begin_in_thread(lambda: 1 // 0)
+
+
+def test_the_end_of_the_loop_does_not_wait():
+    gate, before = threading.Event(), _thread._count()
+
+    async def begin() -> None:
+        begin_in_thread(gate.wait)
+
+    asyncio.run(begin())
+    assert _thread._count() == before + 1
+    gate.set()
+    while _thread._count() != before:
+        pass
