@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -78,15 +77,9 @@ def command(settings: Settings, /, name: str, *, as_json: bool, **given: Any) ->
     """  # noqa: D301 - click's mark for lines that stay as they are
     plugin = catalog(settings).plugin_to_run(given["kind"] or "", name, given["version"])
     runtime = catalog(settings).runtime(plugin.runtime) if plugin.runtime else None
-    try:
-        with exit_codes.foreground():
-            client = _client(settings, plugin, runtime, given)
-            return asyncio.run(_run(client, as_json=as_json))
-    except asyncio.CancelledError:
-        return exit_codes.SIGNALLED + signal.SIGTERM
-    except KeyboardInterrupt:
-        # It was asked for, and done.
-        return exit_codes.INTERRUPTED
+    with exit_codes.foreground():
+        client = _client(settings, plugin, runtime, given)
+        return asyncio.run(_run(client, as_json=as_json))
 
 
 def _client(
@@ -162,20 +155,28 @@ def _logger(settings: Settings, name: str) -> logging.Logger:
 
 
 async def _run(client: PluginClient, *, as_json: bool) -> int:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - for the type checker
-    # As asyncio does with SIGINT.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        await client.start()
-        found = client.reattach_config()
-        if as_json:
-            output.print_json_line(found.to_record())
-        else:
-            address = f"{found.address.network}://{found.address.address}"
-            output.say(f"{found.id} {address} version {found.address.version}")
-        return await client.wait()
-    finally:
-        # What is cleared away now is not to be cancelled, too.
-        with suppress(asyncio.CancelledError):
-            await asyncio.shield(client.close())
+    running = asyncio.ensure_future(_started(client, as_json=as_json))
+    received: list[int] = []
+
+    def end(number: int) -> None:
+        # Once: what is cleared away then is not to be left half way for being asked again.
+        if not received:
+            received.append(number)
+            running.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    await asyncio.wait([running])
+    await client.close()
+    return exit_codes.SIGNALLED + received[0] if running.cancelled() else running.result()
+
+
+async def _started(client: PluginClient, *, as_json: bool) -> int:
+    await client.start()
+    found = client.reattach_config()
+    if as_json:
+        output.print_json_line(found.to_record())
+    else:
+        address = f"{found.address.network}://{found.address.address}"
+        output.say(f"{found.id} {address} version {found.address.version}")
+    return await client.wait()

@@ -74,6 +74,8 @@ def test_it_runs_until_it_is_interrupted(registered, environment, oci_runtime):
         assert (found["protocol_version"], found["network"], found["identity"]) == (3, "unix", None)
         assert found["id"].startswith("plugin-")
         assert Path(found["address"]).is_socket()
+        # The second does not stop what the first has begun.
+        process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, "")
