@@ -271,6 +271,15 @@ async def test_debugged(plugin, settings):
     await runner.kill()
 
 
+async def test_output_that_nobody_reads_holds_up_nothing_but_the_plugin(plugin):
+    runner = plugin("yes", debug=True)
+    await runner.start()
+    assert await runner.stdout.readline() == b"y\n"
+    await runner.kill()
+    assert await runner.wait() == 128 + signal.SIGKILL
+    assert len(await runner.stdout.read()) < 4 << 20
+
+
 async def test_not_debugged_it_keeps_secrets(plugin):
     runner = plugin("exit 2", env={"SECRET": "s"})
     await runner.start()
