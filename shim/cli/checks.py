@@ -60,7 +60,7 @@ _CAPABILITIES = {
 _USES = {"runc": "the usual one", "crun": "smaller and faster than runc", "runsc": "gVisor, a sandbox"}
 
 _IMAGE_TOOLS = {
-    "umoci": "images cannot be unpacked, and no plugin run from one",
+    "umoci": "only users who are not root need it, to unpack images",
     "skopeo": "only archives of 'docker save' before Docker 25 need it",
 }
 

@@ -1,4 +1,4 @@
-"""Images: a local store of OCI images, imported from layouts, archives and containerd, and unpacked by umoci."""
+"""Images: a local store of OCI images, imported from layouts, archives and containerd, and unpacked."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import tarfile
 
-__all__ = ["refusal"]
+__all__ = ["OPAQUE", "WHITEOUT", "refusal"]
 
-_OPAQUE = ".wh..wh..opq"
-_WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+WHITEOUT = ".wh."
 _NAME_MAX = 255
 _PATH_MAX = 4096
 
@@ -44,6 +44,8 @@ def refusal(entry: tarfile.TarInfo) -> str:
         return "it is of a kind that layers do not have"
     if any(name.removeprefix(_XATTR).startswith("trusted.") for name in entry.pax_headers):
         return "it has attributes that are the host's own (trusted.*)"
+    if set(entry.name.split("/")) <= {"", "."} and not entry.isdir():
+        return "it takes the place of the root directory"
     return _name_refusal(entry) or _link_refusal(entry)
 
 
@@ -62,16 +64,16 @@ def _name_refusal(entry: tarfile.TarInfo) -> str:
     sizes = [len(part.encode("utf-8", "surrogateescape")) for part in parts]
     if max(sizes) > _NAME_MAX or sum(sizes) + len(sizes) > _PATH_MAX:
         return "its name is too long"
-    if any(part.startswith(_WHITEOUT) for part in parts[:-1]):
+    if any(part.startswith(WHITEOUT) for part in parts[:-1]):
         return "it is below a whiteout"
     return _whiteout_refusal(entry, parts[-1])
 
 
 def _whiteout_refusal(entry: tarfile.TarInfo, name: str) -> str:
-    if not name.startswith(_WHITEOUT):
+    if not name.startswith(WHITEOUT):
         return ""
-    hidden = name.removeprefix(_WHITEOUT)
-    if name != _OPAQUE and (hidden in {"", ".", ".."} or hidden.startswith(_WHITEOUT)):
+    hidden = name.removeprefix(WHITEOUT)
+    if name != OPAQUE and (hidden in {"", ".", ".."} or hidden.startswith(WHITEOUT)):
         return "it is a whiteout of nothing that there can be"
     if not entry.isreg() or entry.size:
         return "it is a whiteout, and no empty file"
@@ -96,7 +98,7 @@ def _hard_link_refusal(target: str) -> str:
     parts = target.split("/")
     if target.startswith("/") or ".." in parts:
         return f"it is a hard link that leads out of the image, to {target!r}"
-    if any(part.startswith(_WHITEOUT) for part in parts):
+    if any(part.startswith(WHITEOUT) for part in parts):
         return "it is a hard link to a whiteout"
     return ""
 

@@ -29,7 +29,7 @@ from shim.errors import (
     ResourceExhausted,
     from_os_error,
 )
-from shim.image import containerd, umoci
+from shim.image import containerd, unpacking
 from shim.image.archive import read_archive
 from shim.image.files import open_regular, sync, take
 from shim.image.image import Blob, Image, from_record, to_record
@@ -153,18 +153,18 @@ class Images:
         As root with the owners, modes and attributes that the image has, else with those that a user can give.
 
         Raises:
-            FailedPrecondition: there is something in ``directory``; umoci has failed.
-            NotFound: umoci is not installed, or the image is gone.
+            FailedPrecondition: there is something in ``directory``; it cannot be unpacked.
+            NotFound: the image is gone; or umoci is not installed, without which only root can unpack.
             ResourceExhausted: there is no room for it.
             ShimError: something cannot be read or written. Nothing is left then.
         """
         target = Path(directory).absolute()
         with _translated(f"cannot unpack {image.id} to {target}"):
-            umoci.check_room(image, target)
+            unpacking.check_room(image, target)
             with staging(self._top) as work:
                 self._link(image, work)
                 progress("unpacking", 0, 0)
-                umoci.unpack(image, work, target)
+                unpacking.unpack(image, work, target)
 
     def _layout(self, source: str | Path, name: str, work: Path, progress: Progress) -> tuple[Path, bool]:
         """The layout that has the image, and whether it is ours."""

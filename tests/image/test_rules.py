@@ -54,6 +54,8 @@ def test_what_is_taken(name, fields):
     ("name", "fields", "said"),
     [
         ("../x", {}, "'..'"),
+        (".", {"kind": SYM, "linkname": "/"}, "place of the root directory"),
+        ("./", {"kind": LNK, "linkname": "a"}, "place of the root directory"),
         ("a/../b", {}, "'..'"),
         ("a/..", {"kind": DIR}, "'..'"),
         ("/etc/passwd", {}, "absolute"),

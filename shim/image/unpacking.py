@@ -1,10 +1,10 @@
-"""The root file system of an image, unpacked by umoci.
+"""The root file system of an image, unpacked by umoci, or by ourselves where that is not installed and we are root.
 
 umoci resolves every name in the new root, as a process there would, and compares every digest. It is given a manifest of our making,
-of OCI's types: it does not know Docker's, which images from containerd and Docker have. It works beside the
+of OCI's types: it does not know Docker's, which images from containerd and Docker have. Either works beside the
 directory that is wanted, which appears when all is in it.
 
-Source: umoci-raw-unpack(1).
+Source: umoci-raw-unpack(1); ``changeset``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,22 +59,39 @@ def unpack(image: Image, layout: Path, target: Path) -> None:
     """``target`` is the root file system of ``image``, whose blobs are in ``layout``.
 
     Raises:
-        NotFound: umoci is not installed.
+        NotFound: umoci is not installed, and we are not root.
         FailedPrecondition: it has failed.
         OSError: the directory cannot be made.
     """
-    umoci = tools.need("umoci", "umoci", "unpacking an image")
-    _describe(image, layout)
     made = Path(tempfile.mkdtemp(prefix=f".{target.name[:100]}.", dir=target.parent))
     try:
         root = made / "rootfs"
-        flags = [] if os.geteuid() == 0 else ["--rootless"]
-        # A relative name: a colon in a path would end it for umoci.
-        argv = [umoci, "raw", "unpack", *flags, "--image", ".:image", str(root)]
-        tools.run(argv, layout, f"umoci cannot unpack {image.id}")
+        if os.geteuid() == 0 and shutil.which("umoci") is None:
+            _apply(image, layout, root)
+        else:
+            _unpack(image, layout, root)
         root.rename(target)
     finally:
         _remove(made)
+
+
+def _unpack(image: Image, layout: Path, root: Path) -> None:
+    umoci = tools.need("umoci", "umoci", "unpacking an image without being root")
+    _describe(image, layout)
+    flags = [] if os.geteuid() == 0 else ["--rootless"]
+    # A relative name: a colon in a path would end it for umoci.
+    argv = [umoci, "raw", "unpack", *flags, "--image", ".:image", str(root)]
+    tools.run(argv, layout, f"umoci cannot unpack {image.id}")
+
+
+def _apply(image: Image, layout: Path, root: Path) -> None:
+    root.mkdir(mode=0o755)
+    root.chmod(0o755)  # whatever the umask
+    blobs = [blob_path(layout, layer.digest) for layer in image.layers]
+    pairs = zip(blobs, image.config.diff_ids, strict=True)
+    # -P: the layout is no place for modules.
+    argv = [sys.executable, "-P", "-m", "shim.image.changeset", str(root), *(f"{b}={d}" for b, d in pairs)]
+    tools.run(argv, layout, f"cannot unpack {image.id}")
 
 
 def _remove(directory: Path) -> None:
