@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -165,15 +164,17 @@ class Reconciler:
         except ShimError:
             return  # it has just gone: the next look finds out
         try:
-            about = await connection.inspect("")
-            tells = about.get("events", {}).get("address") == self._events_path
+            told = (await connection.inspect("")).get("events", {}).get("address") == self._events_path
+            about = {} if told else await connection.inspect(container_id)
         except ShimError:
             connection.close()
             return
         self._asked.add(shim)
-        if tells:
+        if told or about["exit_status"] is not None:
             connection.close()
-        else:
+        if about.get("exit_status") is not None:
+            await self._tell_end(container_id, about["pid"], about["exit_status"], record)
+        elif not told:
             task = asyncio.create_task(self._wait(container_id, record, connection))
             self._waits.add(task)
             task.add_done_callback(self._waits.discard)
@@ -181,12 +182,12 @@ class Reconciler:
     async def _wait(self, container_id: str, record: Record, connection: ShimConnection) -> None:
         """The end of a container whose shim tells nobody is told."""
         try:
-            with suppress(
-                ShimError
-            ):  # the shim is gone, or the container was never started: a look finds what is left
-                pid = int((await connection.inspect(container_id))["pid"])
-                status = await connection.wait(container_id)
-                await self._tell_end(container_id, pid, status, record)
+            status = await connection.wait(container_id)
+            pid = (await connection.inspect(container_id))["pid"]
+            await self._tell_end(container_id, pid, status, record)
+        except ShimError:
+            # If the shim is not gone, the next look asks it again.
+            self._asked.discard((record.shim_pid, record.shim_started))
         finally:
             connection.close()
 
