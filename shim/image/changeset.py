@@ -156,7 +156,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"a time or an owner is out of range: {error}", file=sys.stderr)  # noqa: T201 - the answer
         return 1
     except OSError as error:
-        wrong = f"an attribute of {error.filename}" if error.errno == errno.ENOTSUP else f"{error.filename}"
+        where = error.filename or "the system"
+        wrong = f"an attribute of {where}" if error.errno == errno.ENOTSUP else where
         print(from_os_error(error, wrong), file=sys.stderr)  # noqa: T201 - the answer
         return 1
     except ShimError as error:
