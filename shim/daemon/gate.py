@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from shim.transport.listener import Listener
+from shim.daemon.door import Door
 
 if TYPE_CHECKING:
     import socket
@@ -36,8 +35,7 @@ class Gate:
         self.max_connections = max_connections
         self._target = target
         self._metrics = metrics
-        self._listeners: list[Listener] = []
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._door = Door()
         self._ends: set[_End] = set()
         self._clients: set[_End] = set()  # of these those before the gate, from when they are accepted
         self._changed = asyncio.Event()
@@ -45,7 +43,7 @@ class Gate:
 
     def listen(self, sock: socket.socket) -> None:
         """Connections to ``sock``, whose ownership is taken, are accepted."""
-        self._listeners.append(Listener(sock, self._accepted))
+        self._door.listen(sock, self._accepted)
 
     def _accepted(self, sock: socket.socket) -> None:
         full = len(self._clients) >= self.max_connections
@@ -55,15 +53,7 @@ class Gate:
             return
         front = _End(self)
         self._clients.add(front)
-        task = asyncio.create_task(self._attach(sock, front))
-        self._arriving.add(task)
-        task.add_done_callback(partial(self._arrived, sock, front))
-
-    def _arrived(self, sock: socket.socket, front: _End, task: asyncio.Task[None]) -> None:
-        self._arriving.discard(task)
-        if task.cancelled():  # perhaps before it had begun
-            self._clients.discard(front)
-            sock.close()
+        self._door.let_in(sock, self._attach(sock, front), lambda: self._clients.discard(front))
 
     async def _attach(self, sock: socket.socket, front: _End) -> None:
         loop = asyncio.get_running_loop()
@@ -98,16 +88,11 @@ class Gate:
 
     def close(self) -> None:
         """Nothing is accepted any more; connections stay."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        self._door.close()
 
     async def stop(self, timeout_s: float) -> None:
         """No connection is left; those that have bytes for a client to read have ``timeout_s`` for that."""
-        self.close()
-        for task in list(self._arriving):
-            task.cancel()
-        await asyncio.gather(*self._arriving, return_exceptions=True)
+        await self._door.clear()
         for end in list(self._ends):
             end.close()
         try:

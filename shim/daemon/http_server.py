@@ -13,14 +13,13 @@ import logging
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from shim.daemon.door import Door
 from shim.daemon.http_protocol import HttpProtocol, Refusal
-from shim.transport.listener import Listener
 
 if TYPE_CHECKING:
     import socket
@@ -78,8 +77,7 @@ class HttpServer:
         )
         self._config.load()
         self._server = _Server(self._config)
-        self._listeners: list[Listener] = []
-        self._arriving: set[asyncio.Task[None]] = set()
+        self._door = Door()
         self._serving: asyncio.Task[None] | None = None
         metrics.connections.labels(_API).set_function(lambda: len(self._server.server_state.connections))
 
@@ -92,8 +90,7 @@ class HttpServer:
 
     def listen(self, sock: socket.socket, *, tls: bool) -> None:
         """Connections to ``sock``, whose ownership is taken, are accepted."""
-        accepted = self._accepted_tls if tls else self._accepted_unix
-        self._listeners.append(Listener(sock, accepted))
+        self._door.listen(sock, self._accepted_tls if tls else self._accepted_unix)
 
     def _accepted_unix(self, sock: socket.socket) -> None:
         peer = self.access.admission.admit(sock)
@@ -108,7 +105,7 @@ class HttpServer:
 
     def _protocol(self, state: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
         access, shared = self.access, self._server.server_state
-        if len(shared.connections) + len(self._arriving) >= access.max_connections:
+        if len(shared.connections) + self._door.arriving >= access.max_connections:
             self._metrics.refused.labels(_API).inc()
             return lambda: Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         return lambda: HttpProtocol(self._config, shared, state, access.timeout_s)
@@ -116,14 +113,7 @@ class HttpServer:
     def _attach(
         self, sock: socket.socket, factory: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
     ) -> None:
-        task = asyncio.create_task(self._attached(sock, factory, tls))
-        self._arriving.add(task)
-        task.add_done_callback(partial(self._arrived, sock))
-
-    def _arrived(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
-        self._arriving.discard(task)
-        if task.cancelled():  # perhaps before it had begun
-            sock.close()
+        self._door.let_in(sock, self._attached(sock, factory, tls), lambda: None)
 
     async def _attached(
         self, sock: socket.socket, factory: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
@@ -141,16 +131,11 @@ class HttpServer:
 
     def close(self) -> None:
         """Nothing is accepted any more; connections stay."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        self._door.close()
 
     async def stop(self, timeout_s: float) -> None:
         """No connection is left; requests that have begun have ``timeout_s`` to be answered."""
-        self.close()
-        for task in list(self._arriving):
-            task.cancel()
-        await asyncio.gather(*self._arriving, return_exceptions=True)
+        await self._door.clear()
         self._config.timeout_graceful_shutdown = timeout_s  # type: ignore[assignment]  # it is given to wait_for
         self._server.should_exit = True
         if self._serving is not None:

@@ -65,7 +65,8 @@ def through(state_root):
                     writer.close()
                 await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
             assert not gate._ends
-            assert not gate._arriving
+            assert not gate._door.arriving
+            assert not gate._clients
             os.unlink(state_root / "gate")
             return found, metrics.text().decode()
 
