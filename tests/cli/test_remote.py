@@ -7,17 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import bed
-from support.daemons import DaemonProcess
+from support.api_daemon import daemon
 
 from shim.cli import app
 from shim.cli.remote import MODULES
-from shim.containers import removal
-from shim.containers.containers import Containers
+
+__all__ = ["daemon"]  # a fixture
 
 LOCAL = sorted(set(app._VERBS) - set(MODULES))
 
@@ -66,19 +65,6 @@ def test_no_daemon_here(capfd, state_root):
         assert app.run(["--state-root", str(state_root), *words]) == 1
         (line,) = capfd.readouterr().err.splitlines()
         assert line.endswith("start one with: ocishim daemon")
-
-
-@pytest.fixture
-def daemon(state_root: Path) -> Iterator[DaemonProcess]:
-    folder = state_root / "d"
-    folder.mkdir()
-    daemon = DaemonProcess(folder)
-    try:
-        yield daemon.start()
-        for container in Containers(str(folder)).all():
-            removal.remove(container, force=True)
-    finally:
-        daemon.close()
 
 
 @pytest.mark.root

@@ -1,29 +1,4 @@
-"""A daemon as a process, with its gate, for those who come from outside."""
-
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
+from support.api_daemon import daemon
 from support.coroutines import pytest_pyfunc_call
-from support.daemons import DaemonProcess
 
-from shim.containers import removal
-from shim.containers.containers import Containers
-
-__all__ = ["pytest_pyfunc_call"]
-
-
-@pytest.fixture
-def daemon(state_root: Path) -> Iterator[DaemonProcess]:
-    """It runs; its containers are removed at the end."""
-    folder = state_root / "d"
-    folder.mkdir()
-    daemon = DaemonProcess(folder)
-    try:
-        yield daemon.start()
-        for container in Containers(str(folder)).all():
-            removal.remove(container, force=True)
-    finally:
-        daemon.close()
+__all__ = ["daemon", "pytest_pyfunc_call"]
