@@ -50,13 +50,9 @@ async def ask_host(plugin: PluginClient, question: str) -> str:
         return await call(plugin.channel, "AskHost", f"{number} {question}", Text)
 
 
-# go-plugin 1.0.1 cannot dial through its broker where there is TLS: it takes the host's name for "unused".
-@pytest.mark.parametrize(
-    ("runtime", "auto_mtls"),
-    [("runc", True), ("runc", False), ("crun", True), ("runsc", True), ("runsc", False)],
-)
-async def test_it_is_called_and_calls_back(client, go_image, runtime, auto_mtls):
-    plugin = client({"auto_mtls": auto_mtls}, runtime=runtime, sha256=go_image)
+@pytest.mark.parametrize("runtime", ["runc", "crun", "runsc"])
+async def test_it_is_called_through_mutual_tls(client, go_image, runtime):
+    plugin = client({"auto_mtls": True}, runtime=runtime, sha256=go_image)
     async with plugin:
         await call(plugin.channel, "Put", "one=1")
         assert await call(plugin.channel, "Get", "one", Text) == "1"
@@ -66,14 +62,13 @@ async def test_it_is_called_and_calls_back(client, go_image, runtime, auto_mtls)
         offered = await call(plugin.channel, "Offer", "", Number)
         async with await plugin.broker.dial(offered) as channel:
             assert await call(channel.grpc, "Echo", "hello", Text, "ocishim.test.Echo") == "hello"
-        if not auto_mtls:
-            assert await ask_host(plugin, "abc") == "ABC"
     # It was asked to end, and did.
     assert await plugin.wait() == 0
 
 
 @pytest.mark.parametrize("runtime", ["runc", "runsc"])
 async def test_another_user_is_in_the_group_of_the_sockets(client, runtime):
+    """And calls back, without TLS: go-plugin 1.0.1 cannot dial through its broker with it."""
     async with client({"group": "4242"}, tag="user", runtime=runtime, group_add=4242) as plugin:
         status = await call(plugin.channel, "ReadFile", "/proc/self/status", Text)
         assert "Uid:\t100\t100\t100\t100\n" in status
@@ -152,9 +147,6 @@ LINES = {
     "garbage": ("echo hello; " + FOREVER, FailedPrecondition, "nrecognized remote plugin message: 'hello'"),
     "another core version": ("echo '9|1|unix|/x|grpc'; " + FOREVER, FailedPrecondition, "incompatible core API version"),
     "an address elsewhere": ("echo '1|2|unix|/run/x|grpc'; " + FOREVER, Exception, "/tmp/go-plugin-container"),
-    "an address of nobody": (
-        "echo '1|2|unix|/tmp/go-plugin-container/x|grpc'; " + FOREVER, Unavailable, "plugin"
-    ),
 }  # fmt: skip
 
 
