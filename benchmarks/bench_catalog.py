@@ -6,19 +6,19 @@ The budget is 500 of them in a second.
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from harness import peers
+from harness.daemons import daemon
 from harness.rounds import timed
 
 from shim.catalog import Catalog, PluginRuntime, Tokens
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 READS = 500
 CLIENTS = 8
@@ -49,23 +49,8 @@ class Client:
 @pytest.fixture(scope="module")
 def connect():
     """Makes clients of a daemon that runs on the last of the cores."""
-    with tempfile.TemporaryDirectory(prefix="ocishim-", dir="/run" if os.geteuid() == 0 else None) as folder:
-        root = Path(folder)
-        config = root / "config.toml"
-        roots = f'state_root = "{root}"\ndata_root = "{root}/data"\n'
-        config.write_text(f"{roots}[daemon]\ngrpc = false\nrate_limit = 0\n")
+    with daemon("grpc = false", "rate_limit = 0") as root:
         token = fill(f"{root}/data")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(f"{root}/ready")
-            env = {**os.environ, "NOTIFY_SOCKET": f"{root}/ready"}
-            daemon = subprocess.Popen(
-                [sys.executable, "-m", "shim", "--config", config, "daemon"],
-                env=env,
-                stderr=subprocess.DEVNULL,
-            )
-            os.sched_setaffinity(daemon.pid, {max(os.sched_getaffinity(0))})
-            ready.settimeout(30)
-            assert ready.recv(4096).startswith(b"READY=1")
         made: list[Client] = []
 
         def client() -> Client:
@@ -75,8 +60,6 @@ def connect():
         yield client
         for one in made:
             one.close()
-        daemon.terminate()
-        assert daemon.wait(30) == 0
 
 
 def fill(data_root: str) -> str:

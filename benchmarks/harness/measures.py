@@ -31,5 +31,7 @@ MEASURES = {
     "delete after a killed shim": "what containerd executes to clear away",
     "500 reads of the catalog": "HTTP requests to the daemon on one core, one after the other, each with a token and an audit line",
     "500 reads of the catalog, 8 clients": "the same, at the same time",
+    "100 States over gRPC": "calls of the first API to the daemon on one core, which asks three containers' shims for each",
+    "100 pauses over gRPC, and their events": "half of them resumes, until the events have arrived, stored",
     "C in native/": "lines",
 }
