@@ -119,6 +119,38 @@ def test_a_life(daemon, bundle, capfd):
 
 
 @pytest.mark.root
+@pytest.mark.criu
+@pytest.mark.usefixtures("leaks")
+def test_checkpoints(daemon, bundle, capfd):
+    host = ["--host", f"unix://{daemon.grpc_socket}"]
+
+    def ocishim(*words: str | Path) -> str:
+        code = app.run([*host, *map(str, words)])
+        out, err = capfd.readouterr()
+        assert (code, err) == (0, "")
+        return out
+
+    folder = bundle(["sleep", "1000"])
+    ocishim("run", "-d", folder, "c1")
+    assert ocishim("checkpoint", "create", "--exit", "--tcp", "c1", "one") == ""
+    bed.until(lambda: ocishim("list", "-q") == "", "it goes on")
+    assert [line.split() for line in ocishim("checkpoint", "list", "c1").splitlines()] == [
+        ["NAME", "EXIT", "TCP", "UNIX", "SOCKETS", "SHELL"],
+        ["one", "yes", "yes", "-", "-"],
+    ]
+    (about,) = json.loads(ocishim("checkpoint", "list", "--json", "c1"))
+    assert about == {"name": "one", "exit": True, "tcp": True, "unixSockets": False, "shell": False}
+    ocishim("run", "-d", "--checkpoint", "one", folder, "c1")
+    (process,) = json.loads(ocishim("state", "--json", "c1"))["processes"]
+    assert process["args"] == ["sleep", "1000"]
+    assert ocishim("checkpoint", "delete", "c1", "one") == ""
+    assert json.loads(ocishim("checkpoint", "list", "--json", "c1")) == []
+    for words in (["delete", "c1", "one"], ["create", "c1", "a/b"]):
+        assert app.run([*host, "checkpoint", *words]) == 1
+        assert len(capfd.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.root
 @pytest.mark.usefixtures("leaks")
 def test_events_of_the_daemon_of_the_state_directory(daemon, bundle):
     """Until ctrl-c; the place of the socket is the configuration's."""
