@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shim.cgroup.group import clean_path
 from shim.errors import InvalidArgument
 from shim.net import InterfaceConfig, Route, parse_address, parse_route
 from shim.oci.identifiers import validate_id
@@ -98,7 +99,7 @@ class SandboxConfig:
     """For /etc/resolv.conf; none: the host's."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
     cgroup_parent: str = ""
-    """Above the groups of its containers; empty: ``/ocishim``."""
+    """Above the groups of its containers; empty: what the configuration of ocishim says, else ``/ocishim``."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Members of ``shim.config.Config`` for its shim, such as ``platform`` of gVisor."""
     containers: tuple[ContainerConfig, ...] = ()
@@ -106,6 +107,8 @@ class SandboxConfig:
 
     def __post_init__(self) -> None:
         validate_id(self.id, "sandbox id")
+        if self.cgroup_parent:
+            clean_path(self.cgroup_parent)
         if self.host_network and (self.interfaces or self.routes):
             raise InvalidArgument(f"sandbox {self.id}: the host's network gets no interfaces and routes here")
         for what, names in (

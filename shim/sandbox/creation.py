@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ async def create_sandbox(
         ShimError: a step failed; nothing is left.
     """
     directory = _directory(config.id, state_root, storage)
+    # Into the record, too: whoever clears it away later may have another configuration.
+    config = replace(config, cgroup_parent=config.cgroup_parent or load().cgroup_parent)
     async with AsyncExitStack() as undo:
         directory.claim()
         undo.callback(shutil.rmtree, directory.path, ignore_errors=True)
@@ -68,8 +71,15 @@ async def create_sandbox(
 
 def _options(config: SandboxConfig, directory: SandboxDirectory) -> dict[str, Any]:
     state_root = str(directory.path.parent.parent)
-    # Output waits in the FIFOs until somebody opens them.
-    return {"runtime": config.runtime, "state_root": state_root, "fifo_timeout": 0.0, **config.options}
+    return {
+        "runtime": config.runtime,
+        "state_root": state_root,
+        # Output waits in the FIFOs until somebody opens them.
+        "fifo_timeout": 0.0,
+        # Its groups are below one of its own, of which the bundles have the path; the configuration's would go over it.
+        "cgroup_parent": "",
+        **config.options,
+    }
 
 
 async def fetch_sandbox(

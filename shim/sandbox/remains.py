@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from shim.cgroup.group import clean_path
 from shim.cgroup.hierarchy import detect
 from shim.cgroup.tree import remove_tree
 from shim.errors import FailedPrecondition, NotFound, Unavailable, from_os_error
@@ -25,7 +26,7 @@ _DEFAULT_PARENT = "/ocishim"
 
 def cgroup_of(config: SandboxConfig) -> str:
     """The group above those of its containers, counted from the top of the hierarchy."""
-    return f"{config.cgroup_parent.rstrip('/') or _DEFAULT_PARENT}/{config.id}"
+    return clean_path(f"{config.cgroup_parent or _DEFAULT_PARENT}/{config.id}")
 
 
 async def clear_away(directory: SandboxDirectory, config: SandboxConfig, client: ShimClient | None) -> None:

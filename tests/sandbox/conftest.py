@@ -24,7 +24,7 @@ def config(state_root: Path) -> Iterator[MakeConfig]:
 
     def make(sandbox_id: str = "s1", **members) -> SandboxConfig:
         options = {"idle_timeout": 5.0, **members.pop("options", {})}
-        return SandboxConfig(sandbox_id, cgroup_parent=str(parent.path), options=options, **members)
+        return SandboxConfig(sandbox_id, **{"cgroup_parent": str(parent.path), "options": options, **members})
 
     yield make
     for status in sync.list_sandboxes(state_root=str(state_root)):

@@ -41,6 +41,7 @@ def test_what_is_written_is_read():
         ({}, "sandbox: .*id"),
         ({"id": "a/b"}, "sandbox id 'a/b'"),
         ({"id": 5}, "id = 5 is not"),
+        ({"id": "s", "cgroup_parent": "/a/../b"}, "must not contain"),
         ({"id": "s", "runtme": "runc"}, "unknown member 'runtme'; known: id, runtime"),
         ({"id": "s", "share_pids": 1}, "share_pids = 1 is not"),
         ({"id": "s", "host_network": True, "routes": ["default via 10.0.0.1"]}, "the host's network gets no"),

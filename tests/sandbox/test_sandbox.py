@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from support import bed
@@ -243,6 +244,26 @@ async def test_limits_are_below_the_parent_and_an_oom_kill_is_told(config, conta
         assert (failure.kind, failure.container, failure.exit_status) == ("oom", "hog", 137)
         await failures.aclose()
         stream.close()
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("where", ["relative", "configured"])
+async def test_its_groups_are_below_one_of_its_own(
+    config, container, state_root, tmp_path, monkeypatch, where
+):
+    parent = config().cgroup_parent
+    file = tmp_path / "config.toml"
+    file.write_text(f'cgroup_parent = "{parent}"\n' if where == "configured" else "")
+    monkeypatch.setenv("OCISHIM_CONFIG", str(file))
+    wanted = config(
+        cgroup_parent="" if where == "configured" else parent.lstrip("/"), containers=(container("a"),)
+    )
+    async with await create_sandbox(wanted, state_root=str(state_root)) as sandbox:
+        pid = (await sandbox.status_container("a")).pid
+        assert f":{parent}/s1/a\n" in Path(f"/proc/{pid}/cgroup").read_text()
+        file.write_text("")
+        await sandbox.stop()
+        await sandbox.delete()
 
 
 @pytest.mark.guest
