@@ -16,6 +16,7 @@ __all__ = [
     "detach_keys",
     "exec_id",
     "runtime",
+    "watch",
 ]
 
 
@@ -31,6 +32,7 @@ containers = click.argument(
     "container_ids", cls=Argument, metavar="ID...", type=CONTAINER, nargs=-1, required=True
 )
 containers_or_all = click.argument("container_ids", cls=Argument, metavar="[ID...]", type=CONTAINER, nargs=-1)
+watch = click.option("-w", "--watch", is_flag=True, help="Every second, until interrupted.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 detach_keys = click.option(
     "--detach-keys",

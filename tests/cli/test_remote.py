@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support import bed
@@ -67,86 +66,84 @@ def test_no_daemon_here(capfd, state_root):
         assert line.endswith("start one with: ocishim daemon")
 
 
-@pytest.mark.root
-@pytest.mark.usefixtures("leaks")
-def test_a_life(daemon, bundle, capfd):
-    host = ["--host", f"unix://{daemon.grpc_socket}"]
+@pytest.fixture
+def remote(daemon, capfd):
+    """What the verbs print for that daemon; ``remote.host`` is how they are told of it."""
 
-    def ocishim(*words: str | Path) -> str:
-        code = app.run([*host, *map(str, words)])
+    def ocishim(*words: object) -> str:
+        code = app.run([*ocishim.host, *map(str, words)])
         out, err = capfd.readouterr()
         assert (code, err) == (0, "")
         return out
 
+    ocishim.host = ["--host", f"unix://{daemon.grpc_socket}"]
+    return ocishim
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_a_life(remote, bundle, capfd):
     folder = bundle(["sh", "-c", "while :; do :; done"], process={"cwd": "/tmp"})
-    assert ocishim("run", "-d", folder, "c1") == "c1\n"
-    made = json.loads(ocishim("run", "-d", "--json", folder))
+    assert remote("run", "-d", folder, "c1") == "c1\n"
+    made = json.loads(remote("run", "-d", "--json", folder))
     assert made["id"].startswith("bundle0-")
-    assert ocishim("list", "-q").split() == sorted(["c1", made["id"]])
-    assert ocishim("list").splitlines()[0].split() == ["ID", "PID", "STATUS", "PROCESSES", "BUNDLE"]
-    (listed,) = [one for one in json.loads(ocishim("list", "--json")) if one["id"] == made["id"]]
+    assert remote("list", "-q").split() == sorted(["c1", made["id"]])
+    assert remote("list").splitlines()[0].split() == ["ID", "PID", "STATUS", "PROCESSES", "BUNDLE"]
+    (listed,) = [one for one in json.loads(remote("list", "--json")) if one["id"] == made["id"]]
     assert (listed["processes"][0]["pid"], listed["bundlePath"]) == (made["pid"], str(folder))
-    exec_pid = int(ocishim("exec", "-d", "-u", "5:6", "-w", "/", "-e", "A=b", "c1", "sleep", "1000"))
-    state = json.loads(ocishim("state", "--json", "c1"))
+    exec_pid = int(remote("exec", "-d", "-u", "5:6", "-w", "/", "-e", "A=b", "c1", "sleep", "1000"))
+    state = json.loads(remote("state", "--json", "c1"))
     init, added = state["processes"]
     assert (state["status"], init["cwd"], added["pid"], added["cwd"]) == ("running", "/tmp", exec_pid, "/")
     assert (added["user"]["uid"], added["user"]["gid"], "A=b" in added["env"]) == (5, 6, True)
-    shown = ocishim("state", "c1").splitlines()
+    shown = remote("state", "c1").splitlines()
     assert shown[0].split() == ["id", "c1"]
     assert shown[-1].split() == [str(exec_pid), "5:6", "/", "sleep", "1000"]
-    assert ocishim("pause", "c1", made["id"]) == ""
-    assert json.loads(ocishim("state", "--json", "c1"))["status"] == "paused"
-    assert ocishim("resume", "c1", made["id"]) == ""
-    table = ocishim("stats", "c1").splitlines()
+    assert remote("pause", "c1", made["id"]) == ""
+    assert json.loads(remote("state", "--json", "c1"))["status"] == "paused"
+    assert remote("resume", "c1", made["id"]) == ""
+    table = remote("stats", "c1").splitlines()
     assert table[0].split() == ["ID", "CPU", "MEMORY", "READ", "WRITTEN", "RECEIVED", "SENT"]
-    row = json.loads(ocishim("stats", "--json", "c1"))
+    row = json.loads(remote("stats", "--json", "c1"))
     assert (row["id"], row["cpu_percent"] > 1, row["memory_bytes"] > 0) == ("c1", True, True)
-    ocishim("kill", "--pid", exec_pid, "c1", "KILL")
-    ocishim("kill", "c1", "KILL")
-    ocishim("kill", made["id"], "9")
+    remote("kill", "--pid", exec_pid, "c1", "KILL")
+    remote("kill", "c1", "KILL")
+    remote("kill", made["id"], "9")
     # Two lives, and the exec's.
-    lines = ocishim("events", "--after", "0", "-n", "10").splitlines()
+    lines = remote("events", "--after", "0", "-n", "10").splitlines()
     assert [line.split()[0] for line in lines] == [str(n) for n in range(1, 11)]
     assert lines[0].split() == ["1", "create", "c1", str(init["pid"])]
     assert f"exit c1 {exec_pid} 137" in "\n".join(lines)
-    event = json.loads(ocishim("events", "--after", "1", "-n", "1", "--json"))
+    event = json.loads(remote("events", "--after", "1", "-n", "1", "--json"))
     assert (event["number"], event["type"], event["process"]["cwd"]) == (2, "start-container", "/tmp")
-    bed.until(lambda: ocishim("list", "-q") == "", "they are not removed")
-    code = app.run([*host, "state", "c1"])
+    bed.until(lambda: remote("list", "-q") == "", "they are not removed")
+    code = app.run([*remote.host, "state", "c1"])
     assert (code, "container c1 does not exist there" in capfd.readouterr().err) == (1, True)
-    code = app.run([*host, "pause", "c1", "c2"])
+    code = app.run([*remote.host, "pause", "c1", "c2"])
     assert (code, len(capfd.readouterr().err.splitlines())) == (1, 2)
 
 
 @pytest.mark.root
 @pytest.mark.criu
 @pytest.mark.usefixtures("leaks")
-def test_checkpoints(daemon, bundle, capfd):
-    host = ["--host", f"unix://{daemon.grpc_socket}"]
-
-    def ocishim(*words: str | Path) -> str:
-        code = app.run([*host, *map(str, words)])
-        out, err = capfd.readouterr()
-        assert (code, err) == (0, "")
-        return out
-
+def test_checkpoints(remote, bundle, capfd):
     folder = bundle(["sleep", "1000"])
-    ocishim("run", "-d", folder, "c1")
-    assert ocishim("checkpoint", "create", "--exit", "--tcp", "c1", "one") == ""
-    bed.until(lambda: ocishim("list", "-q") == "", "it goes on")
-    assert [line.split() for line in ocishim("checkpoint", "list", "c1").splitlines()] == [
+    remote("run", "-d", folder, "c1")
+    assert remote("checkpoint", "create", "--exit", "--tcp", "c1", "one") == ""
+    bed.until(lambda: remote("list", "-q") == "", "it goes on")
+    assert [line.split() for line in remote("checkpoint", "list", "c1").splitlines()] == [
         ["NAME", "EXIT", "TCP", "UNIX", "SOCKETS", "SHELL"],
         ["one", "yes", "yes", "-", "-"],
     ]
-    (about,) = json.loads(ocishim("checkpoint", "list", "--json", "c1"))
+    (about,) = json.loads(remote("checkpoint", "list", "--json", "c1"))
     assert about == {"name": "one", "exit": True, "tcp": True, "unixSockets": False, "shell": False}
-    ocishim("run", "-d", "--checkpoint", "one", folder, "c1")
-    (process,) = json.loads(ocishim("state", "--json", "c1"))["processes"]
+    remote("run", "-d", "--checkpoint", "one", folder, "c1")
+    (process,) = json.loads(remote("state", "--json", "c1"))["processes"]
     assert process["args"] == ["sleep", "1000"]
-    assert ocishim("checkpoint", "delete", "c1", "one") == ""
-    assert json.loads(ocishim("checkpoint", "list", "--json", "c1")) == []
+    assert remote("checkpoint", "delete", "c1", "one") == ""
+    assert json.loads(remote("checkpoint", "list", "--json", "c1")) == []
     for words in (["delete", "c1", "one"], ["create", "c1", "a/b"]):
-        assert app.run([*host, "checkpoint", *words]) == 1
+        assert app.run([*remote.host, "checkpoint", *words]) == 1
         assert len(capfd.readouterr().err.splitlines()) == 1
 
 

@@ -25,7 +25,7 @@ _COLUMNS = ("ID", ">CPU", ">MEMORY", ">READ", ">WRITTEN", ">RECEIVED", ">SENT")
 
 @click.command("stats")
 @options.containers_or_all
-@click.option("-w", "--watch", is_flag=True, help="Every second, until interrupted.")
+@options.watch
 @options.as_json
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...], *, watch: bool, as_json: bool) -> None:
