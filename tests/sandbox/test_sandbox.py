@@ -246,6 +246,10 @@ async def test_limits_are_below_the_parent_and_an_oom_kill_is_told(config, conta
         stream.close()
 
 
+def groups_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text()
+
+
 @pytest.mark.guest
 @pytest.mark.parametrize("where", ["relative", "configured"])
 async def test_its_groups_are_below_one_of_its_own(
@@ -260,7 +264,7 @@ async def test_its_groups_are_below_one_of_its_own(
     )
     async with await create_sandbox(wanted, state_root=str(state_root)) as sandbox:
         pid = (await sandbox.status_container("a")).pid
-        assert f":{parent}/s1/a\n" in Path(f"/proc/{pid}/cgroup").read_text()
+        assert f":{parent}/s1/a\n" in groups_of(pid)
         file.write_text("")
         await sandbox.stop()
         await sandbox.delete()
