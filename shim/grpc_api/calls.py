@@ -97,13 +97,14 @@ def metadata_number(context: Context, key: str, kind: type[int | float]) -> floa
     Raises:
         InvalidArgument: it is none, or came twice.
     """
-    found = [value for name, value in context.invocation_metadata() or () if name == key]
+    found = [str(value) for name, value in context.invocation_metadata() or () if name == key]
     if not found:
         return None
     if len(found) > 1:
         raise InvalidArgument(f"the metadata {key} came {len(found)} times; send it once")
     try:
-        return kind(found[0])
+        # As those of int and float, but for _, which is Python's own.
+        return kind(found[0].replace("_", "?"))
     except ValueError:
         what = "whole number" if kind is int else "number"
         raise InvalidArgument(f"the metadata {key} is {found[0]!r}; it must be a {what}") from None

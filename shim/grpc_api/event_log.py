@@ -23,7 +23,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shim.errors import DataLoss, NotFound, OutOfRange, ShimError
+from shim.errors import DataLoss, NotFound, OutOfRange
 from shim.process.thread import in_thread
 from shim.proto.first_api_pb2 import Event
 
@@ -179,7 +179,7 @@ class EventLog:
         while True:
             try:
                 await in_thread(self._store, number, entries)
-            except ShimError as error:
+            except Exception as error:  # noqa: BLE001 - a storage may be anybody's
                 # Shims keep what is not taken, and send it again: nothing is lost by waiting.
                 if not complained:
                     _log.error("events cannot be stored, and wait: %s", error)

@@ -81,6 +81,8 @@ class Reconciler:
         self._asked: set[tuple[int, int]] = set()
         """Shims that were asked whether they tell: by pid and start time."""
         self._waits: set[asyncio.Task[None]] = set()
+        self._broken: set[str] = set()
+        """Containers without a record that can be read, of which the log has told."""
 
     async def run(self) -> None:
         """Looks, every ``EVERY_S`` seconds."""
@@ -89,6 +91,9 @@ class Reconciler:
                 await self.look()
             except ShimError as error:
                 _log.warning("whether containers have ended cannot be seen: %s", error)
+            except Exception:  # noqa: BLE001 - it must not end
+                # A fault of ours; who ended meanwhile is found by the next look, if it has another one.
+                _log.exception("whether containers have ended cannot be seen")
             await asyncio.sleep(EVERY_S)
 
     async def close(self) -> None:
@@ -118,7 +123,20 @@ class Reconciler:
 
     def _see(self) -> dict[str, _Seen | None]:
         """None: it is just being made, or that was cut short."""
-        return {container.id: _look_at(container) for container in self._containers.all()}
+        return {container.id: self._look_at(container) for container in self._containers.all()}
+
+    def _look_at(self, container: Container) -> _Seen | None:
+        try:
+            record = container.record()
+        except (FailedPrecondition, NotFound):
+            return None
+        except ShimError as error:
+            if container.id not in self._broken:
+                self._broken.add(container.id)
+                _log.warning("whether container %s ends is not seen: %s", container.id, error)
+            return None
+        shim = ShimProcess(record.shim_pid, record.shim_started)
+        return _Seen(record, shim.alive(), container.exit_record())
 
     async def _take_unsent(self) -> None:
         for path in await in_thread(unsent.found, unsent.directory_of(self._events_path)):
@@ -194,15 +212,3 @@ class Reconciler:
 
 def _is_gone(pid: int) -> bool:
     return not os.path.exists(f"/proc/{pid}")
-
-
-def _look_at(container: Container) -> _Seen | None:
-    try:
-        record = container.record()
-    except (FailedPrecondition, NotFound):
-        return None
-    except ShimError as error:
-        _log.warning("container %s: %s", container.id, error)
-        return None
-    shim = ShimProcess(record.shim_pid, record.shim_started)
-    return _Seen(record, shim.alive(), container.exit_record())

@@ -71,7 +71,7 @@ class _Samples:
         self.number = 0
         self.newest = b""
         self.over = False
-        self.error: ShimError | None = None
+        self.error: Exception | None = None
         """Why there is nothing more, unless the container has ended."""
         self.task = asyncio.create_task(self._run())
 
@@ -98,7 +98,7 @@ class _Samples:
                 await self._look(connection)
             finally:
                 connection.close()
-        except ShimError as error:
+        except Exception as error:  # noqa: BLE001 - each stream raises it
             self.error = error
         finally:
             self.over = True

@@ -144,7 +144,14 @@ async def test_who_reads_is_not_left_behind_by_a_storm(tmp_path):
 async def test_a_full_disk_is_waited_for(tmp_path, monkeypatch, caplog):
     """Nothing is published that is not stored, and nothing is lost."""
     monkeypatch.setattr(event_log, "_RETRY_S", 0.001)
-    failures = iter([*[ResourceExhausted("no space left")] * 3, None])
+    failures = iter(
+        [
+            ResourceExhausted("no space left"),
+            RuntimeError("a storage of others"),
+            ResourceExhausted("…"),
+            None,
+        ]
+    )
 
     class Full(FileStorage):
         def save(self, key, value):

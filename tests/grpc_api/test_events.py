@@ -159,7 +159,7 @@ async def test_going_on_after_an_event(api, bundle):
         await anext(api.client.events(after=9))
 
 
-@pytest.mark.parametrize("value", ["", "x", "1.5", "-"])
+@pytest.mark.parametrize("value", ["", "x", "1.5", "-", "1_0"])
 async def test_what_is_no_number(api, value):
     call = api.client._stream("Events", wire.EventsRequest(), Event, {RESUME_KEY: value})
     with pytest.raises(InvalidArgument, match="must be a whole number"):
