@@ -37,6 +37,8 @@ PROCESS_PREFIX = "process-"
 """With which the ids of execs begin that are ours to forget."""
 
 _LOOK_S = 0.1
+_SHIM_ENDS_S = 10.0
+_SETTLED_S = 20.0
 
 _log = logging.getLogger(__name__)
 
@@ -75,16 +77,18 @@ class Endings:
         self._begin((container.id, exec_id), self._until_forgotten(container, exec_id))
 
     async def settle(self, container_id: str) -> None:
-        """If there is a container of that id that is ours and has ended, it is gone."""
+        """If there is a container of that id that is ours and has ended, it is gone; unless that takes very long."""
         task = self._tasks.get((container_id, ""))
         if task is None:
             return
-        with suppress(ShimError):
+        try:
             container = await in_thread(self._containers.get, container_id)
-            with closing(await connected(container)) as client:
-                if (await client.inspect(container_id))["status"] != "stopped":
-                    return
-        await asyncio.wait([task])
+        except NotFound:
+            return
+        with suppress(ShimError), closing(await connected(container)) as client:
+            if (await client.inspect(container_id))["status"] != "stopped":
+                return
+        await asyncio.wait([task], timeout=_SETTLED_S)
 
     async def gone(self, container_id: str) -> None:
         """What is ours and has ended, or is about to, is gone."""
@@ -111,22 +115,24 @@ class Endings:
     async def _until_gone(self, container: Container) -> None:
         record = await in_thread(container.record)
         try:
-            with closing(await connected(container)) as client:
-                await client.wait(container.id)
-                await self._until_told(container)
-                await until_read(await client.outputs(container.id))
+            await self._until_ended(container)
         except (NotFound, Unavailable):
             # Removed by somebody else, or its shim was killed.
-            await self._without_shim(container, ShimProcess(record.shim_pid, record.shim_started))
-            return
+            await self._without_shim(container)
         except ShimError as error:
             _log.warning("container %s cannot be watched: %s", container.id, error)
             return
+        # Also where somebody else has removed it: it may be a child of ours, whom nobody else can reap.
+        await in_thread(ShimProcess(record.shim_pid, record.shim_started).wait, _SHIM_ENDS_S)
+
+    async def _until_ended(self, container: Container) -> None:
+        with closing(await connected(container)) as client:
+            await client.wait(container.id)
+            await self._until_told(container)
+            await until_read(await client.outputs(container.id))
         await self._remove(container)
 
-    async def _without_shim(self, container: Container, shim: ShimProcess) -> None:
-        # Which also reaps it, where it was our child.
-        await in_thread(shim.wait, 0)
+    async def _without_shim(self, container: Container) -> None:
         if await in_thread(container.exit_record) is not None:
             await self._until_told(container)
             await self._remove(container)
@@ -162,10 +168,11 @@ class Endings:
                 if not about["id"].startswith(PROCESS_PREFIX):
                     continue
                 if about["status"] == "created":
+                    # It was never started, or that is going on, and ends with this.
                     with suppress(ShimError):
                         await client.delete(container.id, about["id"])
-                else:
-                    self.watch_exec(container, about["id"])
+                        continue
+                self.watch_exec(container, about["id"])
 
     async def _until_forgotten(self, container: Container, exec_id: str) -> None:
         # Of a container that is gone, its execs are, too.

@@ -12,6 +12,8 @@ from support.client_streams import until
 from support.first_api import Refused, Server, lend
 from support.gate import Gate
 
+from shim.containers.shim_process import ShimProcess
+
 pytestmark = pytest.mark.root
 
 
@@ -142,3 +144,15 @@ def test_calls_at_once(server, bundle):
             refused.append(error.code)
     assert refused == ["ALREADY_EXISTS"] * (count - 1)
     assert sorted(server.states()) == sorted([*(f"c{n}" for n in range(count)), "same"])
+
+
+def test_a_shim_without_a_template_leaves_no_zombie_whoever_removes_its_container(server, bundle):
+    """It is a child of the server then."""
+    server.end()
+    server.start(OCISHIM_TEMPLATE="off")
+    for name, end in (("c1", server.kill), ("c2", lambda _: server.clear())):
+        server.create(name, bundle(["sleep", "1000"]))
+        shim = ShimProcess.of(server.containers.get(name).record().shim_pid)
+        end(name)
+        until(lambda shim=shim: ShimProcess.of(shim.pid) != shim, f"the shim of {name} is a zombie")
+    server.end()

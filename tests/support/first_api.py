@@ -136,12 +136,12 @@ class Server:
         self.containers = Containers(str(root))
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> Self:
+    def start(self, **environment: str) -> Self:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-X", "dev", str(HERE / "first_api_server.py"), str(self.config), str(self.socket)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
-                env={**os.environ, "PYTHONPATH": str(bed.CHECKOUT)},
+                env={**os.environ, "PYTHONPATH": str(bed.CHECKOUT), **environment},
             )  # fmt: skip
         assert self.process.stdout is not None
         ready = self.process.stdout.readline()
