@@ -82,6 +82,11 @@ async def test_out_of_memory(api, bundle):
     await api.events("delete")
 
 
+@pytest.mark.cgroup2
+async def test_out_of_memory_on_cgroup_v2(api, bundle):
+    await test_out_of_memory(api, bundle)
+
+
 @pytest.mark.criu
 async def test_a_checkpoint_is_told_with_what_it_was_asked_for(api, bundle):
     await api.client.create_container("c1", str(bundle(["sleep", "1000"])))
