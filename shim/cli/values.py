@@ -114,6 +114,8 @@ def _runtimes(ctx: click.Context, _param: click.Parameter) -> Iterable[str]:
 
 def _container_ids(ctx: click.Context, param: click.Parameter) -> Iterable[str]:
     options = ctx.find_root().params
+    if options.get("host") is not None:
+        return []  # those of this host are others
     try:
         ids = Settings(options.get("state_root"), options.get("config_path")).containers.ids()
     except ShimError:

@@ -59,6 +59,19 @@ def test_bad_input(words, code, said, capfd, state_root):
     assert said in line
 
 
+@pytest.mark.parametrize("words", [["--host", "unix:///nowhere", "list"], ["events"]])
+def test_without_grpc(words, state_root):
+    program = (
+        "import sys; sys.modules['grpc'] = None; from shim.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "--state-root", state_root, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "ocishim: calling a daemon needs grpc: pip install 'ocishim[daemon]'\n",
+    )
+
+
 def test_no_daemon_here(capfd, state_root):
     for words in (["events"], ["checkpoint", "list", "c1"]):
         assert app.run(["--state-root", str(state_root), *words]) == 1
