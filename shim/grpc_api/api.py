@@ -69,7 +69,8 @@ class Api:
             ShimError: what is there cannot be read.
         """
         await self._checkpointing.open()
-        await self._endings.open()
+        for container in await self._endings.open():
+            self._followers.resume(container)
 
     async def close(self) -> None:
         """Nothing is going on any more. The containers stay as they are."""

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shim.containers.connection import connected
 from shim.errors import InvalidArgument, ShimError, from_os_error
 from shim.linux.fd import OwnedFd
 from shim.linux.pty import get_winsize, make_raw, restore
+from shim.process.thread import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
     from shim.containers.containers import Container
     from shim.linux.pty import Winsize
@@ -83,7 +85,24 @@ class Followers:
 
     def follow(self, console: Console, container: Container, exec_id: str = "") -> None:
         """Takes ownership of ``console``, until the process has ended or the client has closed its side."""
-        task = asyncio.create_task(_follow(console, container, exec_id))
+        self._begin(_follow(console, container, exec_id))
+
+    def resume(self, container: Container) -> None:
+        """The consoles that another daemon has followed are followed again."""
+        self._begin(self._resume(container))
+
+    async def _resume(self, container: Container) -> None:
+        with suppress(ShimError), closing(await connected(container)) as client:
+            execs = [about["id"] for about in (await client.inspect(container.id))["execs"]]
+            for exec_id in ("", *execs):
+                path, _ = await client.outputs(container.id, exec_id)
+                # Its shim has it open: for as long as it is there, the path is that of no other terminal.
+                if await in_thread(_is_device, path):
+                    with suppress(ShimError):
+                        self.follow(Console(path), container, exec_id)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -93,6 +112,13 @@ class Followers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 async def _follow(console: Console, container: Container, exec_id: str) -> None:

@@ -51,12 +51,13 @@ class Endings:
         self._told = told
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    async def open(self) -> None:
-        """Whatever is ours is watched, and what a killed daemon had begun to make is cleared away.
+    async def open(self) -> list[Container]:
+        """Whatever is ours is watched, which is returned, and what a killed daemon had begun to make is cleared away.
 
         Raises:
             ShimError: what is there cannot be read.
         """
+        found = []
         for container in await in_thread(self._containers.all):
             owned = await in_thread(ownership, container)
             if owned is None:
@@ -67,6 +68,8 @@ class Endings:
             elif owned.made:
                 self.watch(container)
                 self._begin((container.id, "execs"), self._watch_execs(container))
+                found.append(container)
+        return found
 
     def watch(self, container: Container) -> None:
         """``container`` is removed when it has ended."""

@@ -136,9 +136,9 @@ class TaskClient:
         request = task_v3_pb2.StartRequest(id=container_id, exec_id=exec_id)
         return int((await self._task("Start", request, task_v3_pb2.StartResponse)).pid)
 
-    async def outputs(self, container_id: str) -> tuple[str, str]:
-        """Where stdout and stderr of the init go, as they were given to ``create``."""
-        request = task_v3_pb2.StateRequest(id=container_id)
+    async def outputs(self, container_id: str, exec_id: str = "") -> tuple[str, str]:
+        """Where stdout and stderr go, as they were given to ``create`` or ``exec``."""
+        request = task_v3_pb2.StateRequest(id=container_id, exec_id=exec_id)
         answer = await self._task("State", request, task_v3_pb2.StateResponse, QUICK_S)
         return answer.stdout, answer.stderr
 

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from support import bed
 from support.client_streams import until
 from support.first_api import Refused, poll_readable
 
+from shim.linux.fd import OwnedFd
 from shim.linux.pty import Winsize, set_winsize
 
 pytestmark = pytest.mark.root
@@ -136,22 +139,30 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_console_is_the_terminal_of_the_init(any_server, bundle, out):
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, str]]:
+    """The client's side of a terminal, and the path of the other side."""
     master, console = os.openpty()
-    try:
-        set_winsize(console, Winsize(rows=11, cols=222))
-        script = "stty size; read x; echo got $x; stty size; read x"
-        any_server.create("c1", bundle(["sh", "-c", script]), console=os.ttyname(console))
-        os.close(console)
-        assert read_until(master, b"11 222\r\n") == b"11 222\r\n"
-        set_winsize(master, Winsize(rows=33, cols=44))
-        until(lambda: size_inside(any_server, out) == "33 44", "the size is the old one")
-        os.write(master, b"line\n")
-        assert read_until(master, b"33 44\r\n") == b"line\r\ngot line\r\n33 44\r\n"
-        assert any_server.states()["c1"]["processes"][0]["terminal"] is True
-        any_server.kill("c1")
-    finally:
-        os.close(master)
+    yield master, os.ttyname(console)
+    os.close(console)
+    os.close(master)
+
+
+def test_a_console_is_the_terminal_of_the_init(any_server, bundle, out, terminal):
+    master, path = terminal
+    set_winsize(master, Winsize(rows=11, cols=222))
+    any_server.create(
+        "c1", bundle(["sh", "-c", "stty size; read x; echo got $x; stty size; read x"]), console=path
+    )
+    assert read_until(master, b"11 222\r\n") == b"11 222\r\n"
+    any_server.end()
+    any_server.start()
+    set_winsize(master, Winsize(rows=33, cols=44))
+    until(lambda: size_inside(any_server, out) == "33 44", "the size is the old one")
+    os.write(master, b"line\n")
+    assert read_until(master, b"33 44\r\n") == b"line\r\ngot line\r\n33 44\r\n"
+    assert any_server.states()["c1"]["processes"][0]["terminal"] is True
+    any_server.kill("c1")
 
 
 def size_inside(server, path: Path) -> str:
@@ -162,20 +173,42 @@ def size_inside(server, path: Path) -> str:
     return path.read_text().strip()
 
 
-def test_a_console_is_the_terminal_of_a_further_process(server, bundle):
+def test_a_console_is_the_terminal_of_a_further_process(server, bundle, terminal):
+    master, path = terminal
+    server.create("c1", bundle(["sleep", "1000"]))
+    server.call("AddProcess", id="c1", args=["sh", "-c", "tty; read x; echo got $x"], console=path)
+    read_until(master, b"/dev/pts/0\r\n")
+    os.write(master, b"line\n")
+    assert read_until(master, b"got line\r\n") == b"line\r\ngot line\r\n"
+    until(lambda: len(server.states()["c1"]["processes"]) == 1, "the process stays")
+
+
+def test_a_console_whose_client_is_gone_harms_nobody(server, bundle, out):
     master, console = os.openpty()
-    try:
-        server.create("c1", bundle(["sleep", "1000"]))
-        server.call(
-            "AddProcess", id="c1", args=["sh", "-c", "tty; read x; echo got $x"], console=os.ttyname(console)
+    server.create(
+        "c1", bundle(["sh", "-c", "while sleep 0.01; do echo line; done"]), console=os.ttyname(console)
+    )
+    read_until(master, b"line\r\n")
+    os.close(console)
+    os.close(master)
+    server.call("AddProcess", id="c1", args=["echo", "still there"], stdout=str(out))
+    said(out, "still there")
+    server.kill("c1")
+
+
+def test_a_console_is_as_it_was_when_nothing_came_of_it(server, bundle, terminal):
+    _, path = terminal
+    with OwnedFd(os.open(path, os.O_RDWR | os.O_NOCTTY)) as console:
+        before = termios.tcgetattr(console.fileno())
+        server.refuses(
+            "UNKNOWN",
+            "no-such",
+            "CreateContainer",
+            id="c1",
+            bundlePath=str(bundle(["no-such"])),
+            console=path,
         )
-        os.close(console)
-        read_until(master, b"/dev/pts/0\r\n")
-        os.write(master, b"line\n")
-        assert read_until(master, b"got line\r\n") == b"line\r\ngot line\r\n"
-        until(lambda: len(server.states()["c1"]["processes"]) == 1, "the process stays")
-    finally:
-        os.close(master)
+        assert termios.tcgetattr(console.fileno()) == before
 
 
 def read_until(fd: int, text: bytes) -> bytes:
