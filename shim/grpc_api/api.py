@@ -92,7 +92,7 @@ class Api:
         asked = wanted(self._config, request)
         await self._endings.settle(asked.id)
         runtime = asked.config.runtime
-        with self._checkpointing.reading(asked.id, request.checkpoint, runtime) as image:
+        async with self._checkpointing.reading(asked.id, request.checkpoint, runtime) as image:
             console = Console(request.console) if request.console else None
             try:
                 container, pid = await created(asked, console, image)

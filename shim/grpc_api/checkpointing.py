@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import closing, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from shim.containers.checkpoints import Checkpoint, validate_name
@@ -20,7 +20,7 @@ from shim.sandbox.task_client import CheckpointFlags
 from shim.task.checkpoint import IMAGE_NOTE
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
     from shim.containers.checkpoints import Checkpoints, Unfinished
@@ -110,8 +110,8 @@ class Checkpointing:
             await self._shims.container(container_id)
         return found
 
-    @contextmanager
-    def reading(self, container_id: str, name: str, runtime: str) -> Iterator[Path | None]:
+    @asynccontextmanager
+    async def reading(self, container_id: str, name: str, runtime: str) -> AsyncIterator[Path | None]:
         """The image of a checkpoint, which is there while the block runs; None without a name.
 
         Raises:
@@ -125,17 +125,20 @@ class Checkpointing:
         key = (container_id, name)
         if key in self._busy:
             raise FailedPrecondition(f"checkpoint {name} of container {container_id} is {self._busy[key]}")
+        self._busy[key] = "being restored"
+        try:
+            yield await in_thread(self._readable, container_id, name, runtime)
+        finally:
+            del self._busy[key]
+
+    def _readable(self, container_id: str, name: str, runtime: str) -> Path:
         found = self._checkpoints.get(container_id, name)
         kind = kind_of_name(runtime.rpartition("/")[2])
         if kind is not None and kind != found.runtime:
             raise FailedPrecondition(
                 f"checkpoint {name} was written by {found.runtime}, {kind} cannot read it"
             )
-        self._busy[key] = "being restored"
-        try:
-            yield self._checkpoints.image(container_id, name)
-        finally:
-            del self._busy[key]
+        return self._checkpoints.image(container_id, name)
 
     def _begin(self, key: tuple[str, str], work: Coroutine[Any, Any, None], doing: str) -> asyncio.Task[None]:
         self._busy[key] = doing
@@ -178,7 +181,7 @@ class Checkpointing:
         except asyncio.CancelledError:
             unfinished.lock.close()
             raise
-        complete = (unfinished.image / IMAGE_NOTE).exists()
+        complete = await in_thread((unfinished.image / IMAGE_NOTE).exists)
         name = f"{unfinished.checkpoint.name} of container {unfinished.container_id}"
         _log.warning(
             "checkpoint %s was %s when the daemon ended", name, "written" if complete else "not complete"

@@ -97,7 +97,9 @@ def test_an_open_connection_comes_back(runc, bundle, out):
     runc.refuses("UNKNOWN", "criu failed", "CreateCheckpoint", id="c1", checkpoint={"name": "first"})
     assert runc.states()["c1"]["status"] == "running"
     assert names(runc, "c1") == []
-    checkpoint(runc, "c1", "first", exit=True, tcp=True)
+    checkpoint(runc, "c1", "first", exit=True, tcp=True, unixSockets=True)
+    (told,) = runc.call("ListCheckpoint", id="c1")["checkpoints"]
+    assert told == {"name": "first", "exit": True, "tcp": True, "unixSockets": True}
     runc.create("c1", folder, stdout=str(out), checkpoint="first")
     counts(out, 20)
     assert numbers(out) == list(range(len(numbers(out))))
