@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import sys
 import pytest
 from support import bed
 from support.api_daemon import daemon
+from support.certificates import Authority
 
 from shim.cli import app
 from shim.cli.remote import MODULES
@@ -173,6 +175,29 @@ def test_events_of_the_daemon_of_the_state_directory(daemon, bundle):
         watching.send_signal(signal.SIGINT)
     assert kinds == ["create", "start-container", "exit", "delete"]
     assert watching.returncode == 0
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_over_tcp(daemon, capfd, tmp_path):
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server")
+    files = {"tls_certificate": certificate, "tls_key": key, "tls_client_ca": authority.path}
+    assert daemon.stop() == 0
+    assert "STOPPING" in daemon.told()
+    daemon.configure('grpc_tcp = "127.0.0.1:0"', *(f'{name} = "{path}"' for name, path in files.items()))
+    daemon.start()
+    bed.until(lambda: "127.0.0.1:" in daemon.log.read_text(), "the port is not told")
+    (port,) = re.findall(r"127\.0\.0\.1:(\d+)", daemon.log.read_text())
+    host = ["--host", f"tcp://127.0.0.1:{port}", "--tls-ca", str(authority.path)]
+    own, own_key = authority.issue("client")
+    assert app.run([*host, "--tls-cert", str(own), "--tls-key", str(own_key), "list", "--json"]) == 0
+    assert capfd.readouterr() == ("[]\n", "")
+    (tmp_path / "others").mkdir()
+    other, other_key = Authority(tmp_path / "others").issue("client")
+    assert app.run([*host, "--tls-cert", str(other), "--tls-key", str(other_key), "list"]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"tcp://127.0.0.1:{port} cannot be reached" in line
 
 
 def test_the_host_of_the_environment(monkeypatch, capfd):
