@@ -11,6 +11,7 @@ from support import bed
 from support.api_in_loop import ApiInLoop, serving
 from support.coroutines import pytest_pyfunc_call
 from support.first_api import Server, Servers, api_of, lend, rpc
+from support.gate import Gate
 
 __all__ = ["api_of", "pytest_pyfunc_call", "rpc"]
 
@@ -33,3 +34,18 @@ def any_server(request: pytest.FixtureRequest, api_of: Servers) -> Iterator[Serv
     """The same, once for each runtime."""
     bed.need_runtime(request.param)
     yield from lend(api_of.get(runtime=request.param))
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    """A runtime that can be held up."""
+    return Gate(tmp_path_factory.mktemp("gate"))
+
+
+@pytest.fixture
+def gated(api_of: Servers, gate: Gate) -> Iterator[Server]:
+    """The API with the runtime of ``gate``, which is open again afterwards."""
+    bed.need_runtime("runc")
+    for server in lend(api_of.get(runtime=str(gate.runtime))):
+        yield server
+        gate.open()

@@ -159,19 +159,6 @@ def test_only_what_runs_is_written(runc, bundle):
     assert list(runc.data_root.glob("checkpoints/*")) == []
 
 
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory):
-    return Gate(tmp_path_factory.mktemp("gate"))
-
-
-@pytest.fixture
-def gated(api_of, gate):
-    bed.need_runtime("runc")
-    for server in lend(api_of.get(runtime=str(gate.runtime))):
-        yield server
-        gate.open()
-
-
 def held_up(server: Server, gate: Gate, container_id: str, **flags: bool) -> int:
     """A call that waits for a checkpoint "x", which is not written before the gate is open."""
     gate.close("checkpoint")

@@ -9,26 +9,12 @@ from pathlib import Path
 import pytest
 from support import bed
 from support.client_streams import until
-from support.first_api import Refused, Server, lend
+from support.first_api import Refused, Server
 from support.gate import Gate
 
 from shim.containers.shim_process import ShimProcess
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory):
-    return Gate(tmp_path_factory.mktemp("gate"))
-
-
-@pytest.fixture
-def gated(api_of, gate):
-    """The API with a runtime that can be held up."""
-    bed.need_runtime("runc")
-    for server in lend(api_of.get(runtime=str(gate.runtime))):
-        yield server
-        gate.open()
 
 
 def give_up(server: Server, gate: Gate, command: str, how: str, method: str, **request: object) -> None:
