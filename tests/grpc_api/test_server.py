@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 from contextlib import aclosing
+from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
@@ -14,7 +16,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from support import bed
+from support import bed, first_api
 from support.certificates import Authority
 from support.coroutines import until
 from support.go_program import CLIENT
@@ -113,6 +115,35 @@ async def test_a_client_in_go(api, bundle):
         ("create", pid, 0, 0), ("start-container", pid, 0, 0), ("exit", pid, 137, 9), ("delete", pid, 137, 0),
     ]  # fmt: skip
     assert events[1]["Process"] == process
+
+
+async def test_a_client_of_containerds_own_file_reads_the_streams(api, bundle, tmp_path):
+    """As it is: without metadata of ours, at containerd's pace, with events from now on."""
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    await asyncio.to_thread(first_api.generate, stubs)
+    pid = await api.client.create_container("c1", str(bundle(["sleep", "1000"])))
+    await api.events("start-container")
+    program = str(Path(first_api.__file__).with_name("first_api_streams.py"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, program, str(stubs), str(api.socket), "c1", "2", stdout=subprocess.PIPE
+    )
+    first, second = [json.loads(await process.stdout.readline()) for _ in range(2)]
+    assert 0 <= int(second["timestamp"]) - int(first["timestamp"]) <= 10
+    assert [int(one["cgroup_stats"]["memory_stats"]["usage"]["usage"]) > 0 for one in (first, second)] == [
+        True
+    ] * 2
+    assert first["network_stats"][0]["name"] == "lo"
+    assert await process.stdout.readline() == b"ready\n"
+    await api.client.update_container("c1", status="paused")
+    await api.client.update_container("c1", status="running")
+    await api.client.update_container("c1", signal=9)
+    out, _ = await process.communicate()
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [(e["type"], e["pid"], e.get("status"), e.get("signal")) for e in events] == [
+        ("pause", pid, None, None), ("resume", pid, None, None), ("exit", pid, 137, 9), ("delete", pid, 137, None),
+    ]  # fmt: skip
+    assert events[0]["containers"][0]["processes"][0]["args"] == ["sleep", "1000"]
 
 
 async def test_two_hundred_clients_at_once(api, bundle):
