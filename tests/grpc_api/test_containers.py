@@ -125,8 +125,8 @@ def test_a_further_process_is_as_the_init_where_nothing_is_said(any_server, bund
 
 def test_a_further_process_on_a_terminal_without_a_console(any_server, bundle, out):
     any_server.create("c1", bundle(["sleep", "1000"]))
-    any_server.call("AddProcess", id="c1", args=["tty"], terminal=True, stdout=str(out))
-    said(out, "/dev/pts/0")
+    any_server.call("AddProcess", id="c1", args=["sh", "-c", "test -t 0 && echo yes"], terminal=True, stdout=str(out))
+    said(out, "yes\n")
 
 
 def test_a_process_that_somebody_in_the_container_started_gets_signals_too(server, bundle, out):
