@@ -187,6 +187,8 @@ class Server:
             return False
         if text.startswith("cgroup "):
             return self.cgroups.path in text
+        if text.startswith("mount "):
+            return str(self.root) in text
         if text.startswith("network namespace "):
             return False  # one of ours would be that of a process of ours
         return not re.search(rf"{self.log}|{self.data_root}/events|{self.root}/events.sock.unsent", text)
