@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shim.containers.checkpoints import Checkpoints
 from shim.containers.containers import Containers
 from shim.containers.snapshot import alook
-from shim.errors import InvalidArgument, NotFound
+from shim.errors import InvalidArgument
 from shim.grpc_api import messages, requests
 from shim.grpc_api.checkpointing import Checkpointing
 from shim.grpc_api.consoles import Console, Followers
@@ -50,10 +50,17 @@ async def _at_once(_: str) -> None:
 class Api:
     """``open`` first, and ``close`` at the end, when no call is taken any more.
 
-    ``told`` returns when the end of a container was told to whoever listens, or need not be.
+    ``told`` returns when the end of a container was told to whoever listens, or need not be. ``started`` is awaited when a
+    process has been added, before its shim may forget it.
     """
 
-    def __init__(self, config: Config, told: Callable[[str], Awaitable[None]] = _at_once) -> None:
+    def __init__(
+        self,
+        config: Config,
+        told: Callable[[str], Awaitable[None]] = _at_once,
+        started: Callable[[str], Awaitable[None]] = _at_once,
+    ) -> None:
+        self._started = started
         self._config = config
         self._containers = Containers(config.state_root)
         self._shims = Shims(self._containers)
@@ -144,6 +151,7 @@ class Api:
                 exec_id, pid = await add_process(client, container, request, None)
             else:
                 exec_id, pid = await self._add_on_console(client, container, request)
+        await self._started(container.id)
         self._endings.watch_exec(container, exec_id)
         return pid
 
@@ -198,19 +206,6 @@ class Api:
         return wire.StateResponse(
             containers=[each for each in found if each is not None], machine=await in_thread(messages.machine)
         )
-
-    # For the streams.
-
-    async def describe(self, container_id: str) -> wire.Container:
-        """What State says of one container.
-
-        Raises:
-            NotFound: there is none of that id.
-        """
-        found = await self._described(await self._shims.container(container_id))
-        if found is None:
-            raise NotFound(f"container {container_id} does not exist any more")
-        return found
 
     async def _described(self, container: Container) -> wire.Container | None:
         snapshot = await alook(container)

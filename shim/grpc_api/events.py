@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from shim.containers.checkpoints import Checkpoints
     from shim.grpc_api.calls import Context
     from shim.grpc_api.event_log import EventLog
-    from shim.grpc_api.known import Known, KnownContainer
-    from shim.proto.first_api_pb2 import Container, Event, EventsRequest
+    from shim.grpc_api.known import Known
+    from shim.grpc_api.messages import Description
+    from shim.proto.first_api_pb2 import Event, EventsRequest, Process
     from shim.proto.types_pb2 import Envelope
     from shim.transport.calls import CallContext
 
@@ -59,7 +60,7 @@ class Events:
         self,
         log: EventLog,
         known: Known,
-        describe: Callable[[str], Awaitable[Container]],
+        describe: Callable[[str], Awaitable[Description]],
         checkpoints: Checkpoints,
         namespace: str,
     ) -> None:
@@ -68,6 +69,8 @@ class Events:
         self._describe = describe
         self._checkpoints = checkpoints
         self._namespace = namespace
+        self._seen: dict[tuple[str, int], Process] = {}
+        """Processes that were seen and whose end was not told yet, by container and pid."""
 
     # In.
 
@@ -112,7 +115,7 @@ class Events:
             for container in event.containers:
                 container.status = self._known.status_after(event)
             self._log.append(event, key)
-            self._remember(event)
+            self._forget(event)
         if (number := self._log.number_of(key)) is not None:
             await self._log.stored(number)
 
@@ -126,6 +129,20 @@ class Events:
         except TimeoutError:
             _log.warning("the shim of container %s has not told its end", container_id)
 
+    async def look(self, container_id: str) -> None:
+        """What runs in the container now is known when its events come, however soon it ends and is forgotten."""
+        await self._description(container_id)
+
+    async def _description(self, container_id: str) -> Description | None:
+        try:
+            async with asyncio.timeout(_DESCRIBE_S):
+                found = await self._describe(container_id)
+        except (ShimError, TimeoutError) as error:
+            _log.info("nothing more is known of container %s: %s", container_id, error)
+            return None
+        self._seen.update({(container_id, pid): process for pid, process in found.processes.items()})
+        return found
+
     def _end_of_namesake(self, event: Event) -> None:
         """One of the same id was there, and nobody has told its end: it went while we were away."""
         before = self._known.get(event.id)
@@ -138,39 +155,29 @@ class Events:
     async def _fill(self, event: Event) -> None:
         """The fields that say more than the shim did."""
         known = self._known.get(event.id)
-        about = None
-        # Of what is gone nobody can tell any more; and the shim may wait for us before it answers.
-        if event.type != DELETE:
-            try:
-                async with asyncio.timeout(_DESCRIBE_S):
-                    about = await self._describe(event.id)
-            except (ShimError, TimeoutError) as error:
-                _log.info("a %s of container %s is told without details: %s", event.type, event.id, error)
+        # Of what is gone nobody can tell any more.
+        about = None if event.type == DELETE else await self._description(event.id)
         if about is not None:
-            event.bundlePath = about.bundlePath
-            event.containers.append(about)
+            event.bundlePath = about.container.bundlePath
+            event.containers.append(about.container)
         elif known is not None:
             event.bundlePath = known.bundle or event.bundlePath
-        self._fill_process(event, known)
-        if event.type == CHECKPOINT:
-            with suppress(ShimError):  # of one that somebody else had the shim write there is the name
-                found = await in_thread(self._checkpoints.find, event.id, event.checkpoint.name)
-                event.checkpoint.CopyFrom(checkpoint_message(found))
-
-    @staticmethod
-    def _fill_process(event: Event, known: KnownContainer | None) -> None:
         if not event.pid and known is not None:
             event.pid = known.pid
-        candidates = [p for c in event.containers for p in c.processes if p.pid == event.pid]
-        if event.type in {START, START_PROCESS} and candidates:
-            event.process.CopyFrom(candidates[0])
-        elif event.type == EXIT and known is not None and event.pid in known.processes:
-            event.process.CopyFrom(known.processes[event.pid])
+        if event.type in {START, START_PROCESS, EXIT} and (found := self._seen.get((event.id, event.pid))):
+            event.process.CopyFrom(found)
+        if event.type == CHECKPOINT:
+            with suppress(ShimError):  # of one that somebody else had the shim write there is the name
+                kept = await in_thread(self._checkpoints.find, event.id, event.checkpoint.name)
+                event.checkpoint.CopyFrom(checkpoint_message(kept))
 
-    def _remember(self, event: Event) -> None:
-        found = self._known.get(event.id)
-        if found is not None and event.HasField("process") and event.type != EXIT:
-            found.processes[event.pid] = event.process
+    def _forget(self, event: Event) -> None:
+        """What has ended is not asked for any more."""
+        if event.type == EXIT:
+            self._seen.pop((event.id, event.pid), None)
+        elif event.type == DELETE:
+            for key in [key for key in self._seen if key[0] == event.id]:
+                del self._seen[key]
 
     # Out.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from shim.proto.first_api_pb2 import Event, Process
+    from shim.proto.first_api_pb2 import Event
 
 __all__ = [
     "CHECKPOINT",
@@ -45,13 +45,12 @@ _STATUS = {CREATE: "created", START: "running", PAUSE: "paused", RESUME: "runnin
 
 @dataclass(slots=True)
 class KnownContainer:
-    """One container. ``processes`` is what was said of them, as far as this process has heard it."""
+    """One container."""
 
     bundle: str = ""
     pid: int = 0
     status: str = "created"
     execs: set[int] = field(default_factory=set)
-    processes: dict[int, Process] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -112,17 +111,15 @@ class Known:
 
     @staticmethod
     def _ended(found: KnownContainer, pid: int) -> None:
-        found.processes.pop(pid, None)
         if pid in found.execs:
             found.execs.discard(pid)
             return
         found.pid = pid or found.pid
         found.status = "stopped"
         found.execs.clear()
-        found.processes.clear()
 
     def to_data(self) -> dict[str, Any]:
-        """As JSON has it, without ``processes``."""
+        """As JSON has it."""
         return {
             name: {"bundle": c.bundle, "pid": c.pid, "status": c.status, "execs": sorted(c.execs)}
             for name, c in self._containers.items()

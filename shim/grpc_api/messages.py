@@ -6,8 +6,10 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shim.containers.snapshot import alook
+from shim.errors import NotFound
 from shim.process.thread import in_thread
 from shim.proto import first_api_pb2 as wire
 
@@ -18,7 +20,30 @@ if TYPE_CHECKING:
     from shim.containers.containers import Container
     from shim.containers.snapshot import Snapshot
 
-__all__ = ["checkpoint_message", "container_message", "machine"]
+__all__ = ["Description", "checkpoint_message", "container_message", "describe", "machine"]
+
+
+class Description(NamedTuple):
+    """A container, and its processes by pid, also those that have ended: its init, and execs that its shim still knows."""
+
+    container: wire.Container
+    processes: dict[int, wire.Process]
+
+
+async def describe(container: Container) -> Description:
+    """What is known of ``container`` now.
+
+    Raises:
+        NotFound: it has gone meanwhile.
+    """
+    snapshot = await alook(container)
+    if not snapshot.details and not container.directory.is_dir():
+        raise NotFound(f"container {container.id} does not exist any more")
+    spec = await in_thread(_spec, container)
+    started = [(snapshot.details.get("pid", 0), spec.get("process"))]
+    started += [(about["pid"], about.get("process")) for about in snapshot.details.get("execs", [])]
+    processes = {pid: _process(pid, process or {}) for pid, process in started if pid}
+    return Description(await container_message(container, snapshot), processes)
 
 
 async def container_message(container: Container, snapshot: Snapshot) -> wire.Container:

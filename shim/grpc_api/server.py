@@ -34,6 +34,7 @@ from shim.grpc_api.calls import Streams, unary
 from shim.grpc_api.event_log import EventLog
 from shim.grpc_api.events import Events
 from shim.grpc_api.known import Known
+from shim.grpc_api.messages import Description, describe
 from shim.grpc_api.reconcile import Reconciler
 from shim.grpc_api.shims import Shims
 from shim.grpc_api.stats import StatsStreams
@@ -85,11 +86,11 @@ class ApiServer:
         """
         self._events_path = events_socket(config.state_root)
         containers = Containers(config.state_root)
-        shims = Shims(containers)
+        shims = self._api_shims = Shims(containers)
         known = Known()
         self._log = EventLog(open_storage(config.storage, Path(config.data_root)), known, _place(config))
         self._events = Events(self._log, known, self._describe, Checkpoints(config.data_root), NAMESPACE)
-        self._api = Api(config, self._events.told)
+        self._api = Api(config, self._events.told, self._events.look)
         self._stats = StatsStreams(shims.connect)
         self._reconciler = Reconciler(containers, self._events, known, shims.connect, self._events_path)
         self._streams = Streams()
@@ -138,8 +139,8 @@ class ApiServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return ports
 
-    async def _describe(self, container_id: str) -> wire.Container:
-        return await self._api.describe(container_id)
+    async def _describe(self, container_id: str) -> Description:
+        return await describe(await self._api_shims.container(container_id))
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         api = self._api

@@ -63,6 +63,22 @@ async def test_a_life(api, bundle):
     assert {p.pid for p in exec_started.containers[0].processes} == {pid, exec_pid}
 
 
+async def test_what_is_over_at_once_is_told_as_whole(api, bundle):
+    """Whoever looks at it for the sake of its events comes too late."""
+    await asyncio.gather(*(api.client.create_container(f"c{n}", str(bundle(["true"]))) for n in range(5)))
+    await api.client.create_container("d", str(bundle(["sleep", "1000"])))
+    await asyncio.gather(*(api.client.add_process("d", ["sh", "-c", ":"]) for _ in range(5)))
+    await api.client.update_container("d", signal=9)
+    for name in ("c0", "c1", "c2", "c3", "c4", "d"):
+        await api.events("delete", container=name)
+    found = await api.all_events()
+    for kind, args, count in (
+        ("start-container", ["true"], 5), ("exit", ["true"], 5), ("start-process", ["sh", "-c", ":"], 5),
+        ("exit", ["sh", "-c", ":"], 5), ("exit", ["sleep", "1000"], 1),
+    ):  # fmt: skip
+        assert sum(e.type == kind and list(e.process.args) == args for e in found) == count
+
+
 async def test_a_signal_is_told(api, bundle):
     await api.client.create_container("c1", str(bundle(["sleep", "1000"])))
     await api.client.update_container("c1", signal=signal.SIGKILL)
