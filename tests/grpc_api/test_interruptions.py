@@ -142,3 +142,17 @@ def test_a_shim_without_a_template_leaves_no_zombie_whoever_removes_its_containe
         end(name)
         until(lambda shim=shim: ShimProcess.of(shim.pid) != shim, f"the shim of {name} is a zombie")
     server.end()
+
+
+def test_a_server_that_is_asked_to_end_takes_back_what_it_has_not_finished(gated, gate, bundle):
+    pid = gated.create("c1", bundle(["sleep", "1000"]))
+    gate.close("create")
+    call = gated.begin("CreateContainer", 30.0, id="c2", bundlePath=str(bundle(["sleep", "1000"])))
+    gate.wait("create")
+    gated.end()
+    with pytest.raises(Refused, match=r"CANCELLED|UNAVAILABLE"):
+        gated.rpc.result(call)
+    assert gated.containers.ids() == ["c1"]
+    gate.open()
+    gated.start()
+    assert gated.states()["c1"]["processes"][0]["pid"] == pid
