@@ -86,7 +86,7 @@ class ApiServer:
         """
         self._events_path = events_socket(config.state_root)
         containers = Containers(config.state_root)
-        shims = self._api_shims = Shims(containers)
+        shims = self._shims = Shims(containers)
         known = Known()
         self._log = EventLog(open_storage(config.storage, Path(config.data_root)), known, _place(config))
         self._events = Events(self._log, known, self._describe, Checkpoints(config.data_root), NAMESPACE)
@@ -94,7 +94,7 @@ class ApiServer:
         self._stats = StatsStreams(shims.connect)
         self._reconciler = Reconciler(containers, self._events, known, shims.connect, self._events_path)
         self._streams = Streams()
-        self._shims = Server(self._events.services())
+        self._events_server = Server(self._events.services())
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self._reconciling: asyncio.Task[None] | None = None
@@ -118,7 +118,7 @@ class ApiServer:
 
     async def _start(self, socket_path: Path, tls: Sequence[TlsListener]) -> list[int]:
         await self._log.open()
-        await self._shims.serve(await in_thread(listen, self._events_path))
+        await self._events_server.serve(await in_thread(listen, self._events_path))
         self._hears = True
         await self._reconciler.look()
         await self._api.open()
@@ -140,7 +140,7 @@ class ApiServer:
         return ports
 
     async def _describe(self, container_id: str) -> Description:
-        return await describe(await self._api_shims.container(container_id))
+        return await describe(await self._shims.container(container_id))
 
     def _handlers(self) -> grpc.GenericRpcHandler:
         api = self._api
@@ -170,7 +170,7 @@ class ApiServer:
                 await self._reconciling
         await self._reconciler.close()
         await self._api.close()
-        await self._shims.close()
+        await self._events_server.close()
         if self._hears:
             with suppress(FileNotFoundError):
                 os.unlink(self._events_path)
