@@ -68,6 +68,8 @@ class Plan:
     """Its working directory. Its log is the FIFO ``log`` there, which containerd makes, else ``shim.log``."""
     env: Mapping[str, str]
     debug: bool = False
+    open_files: int = -1
+    """Its soft limit of descriptors, and so that of what it starts; -1: ours."""
 
 
 class Starter(Protocol):
@@ -111,10 +113,12 @@ def start_shim(
     bundle: str,
     debug: bool = False,
     events_address: str = "",
+    open_files: int = -1,
 ) -> Started:
     """A shim process serves ``id``; it is a session of its own, and logs into ``<bundle>/shim.log``.
 
     It tells its events to the daemon that serves ``events_address``, a path, as it would containerd; empty: to nobody.
+    ``open_files`` is its soft limit of descriptors, and so that of what it starts; -1: ours.
 
     Raises:
         AlreadyExists: one does already.
@@ -127,7 +131,7 @@ def start_shim(
     if events_address:
         env[EVENTS_VARIABLE] = events_address
     with listen(path) as listener:
-        plan = Plan(listener, path, namespace, id, bundle, env, debug)
+        plan = Plan(listener, path, namespace, id, bundle, env, debug, open_files)
         pid = _fork_shim(plan) or spawn_shim(plan)
     return Started(f"unix://{path}", pid)
 
@@ -151,6 +155,7 @@ def _fork_shim(plan: Plan) -> int | None:
                     [os.fsencode(f"{key}={value}") for key, value in env.items()],
                     [plan.listener.fileno(), its.fileno(), null.fileno()],
                     cwd=os.fsencode(plan.bundle),
+                    open_files=plan.open_files,
                 )
             os.close(pidfd)
             text = os.read(answer.fileno(), 32)
@@ -185,6 +190,7 @@ def spawn_shim(plan: Plan) -> int:
                     [null, log, log, plan.listener.fileno()],
                     cwd=os.fsencode(plan.bundle),
                     setsid=True,
+                    open_files=plan.open_files,
                 )
             finally:
                 os.close(log)

@@ -65,6 +65,8 @@ class Request:
     """Where its streams go, where that is somebody else's business; the three above then say nothing."""
     claimed: Callable[[Container], None] = _nothing
     """Called when the id is this container's, before there is anything else of it."""
+    open_files: int = -1
+    """The soft limit of descriptors of all that is started; -1: ours."""
     events_address: str = ""
     """The ttrpc socket of whoever is to hear of it; empty: the daemon, where there is one."""
 
@@ -202,6 +204,7 @@ def _start_shim(container: Container, request: Request, streams: _Streams) -> tu
         id=container.id,
         bundle=str(container.directory),
         debug=request.config.debug,
+        open_files=request.open_files,
         events_address=request.events_address or events_address(request.config.state_root),
     )
     shim = ShimProcess.of(started.pid)

@@ -28,6 +28,7 @@ from shim.daemon.http_server import Access, HttpServer
 from shim.daemon.sockets import tcp_listener, unix_listener
 from shim.daemon.tls import server_context
 from shim.errors import FailedPrecondition, InvalidArgument, ShimError, from_os_error
+from shim.linux.limits import raise_open_files
 from shim.linux.prctl import set_name
 from shim.process.thread import in_thread
 
@@ -167,7 +168,8 @@ class Daemon:
         for sock in given:
             stack.callback(sock.close)
         places = [_name_of(sock) for sock in given]
-        server = ApiServer(config)
+        # One for each container, process and client.
+        server = ApiServer(config, raise_open_files())
         path = private_socket(config.state_root)
         secured = []
         if settings.grpc_tcp:

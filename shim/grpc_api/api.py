@@ -59,7 +59,10 @@ class Api:
         config: Config,
         told: Callable[[str], Awaitable[None]] = _at_once,
         started: Callable[[str], Awaitable[None]] = _at_once,
+        open_files: int = -1,
     ) -> None:
+        """``open_files`` is the soft limit of descriptors of what is started; -1: ours."""
+        self._open_files = open_files
         self._started = started
         self._config = config
         self._containers = Containers(config.state_root)
@@ -96,7 +99,7 @@ class Api:
         return wire.CreateContainerResponse(pid=await self._change(self._create(request)))
 
     async def _create(self, request: wire.CreateContainerRequest) -> int:
-        asked = wanted(self._config, request)
+        asked = wanted(self._config, request, self._open_files)
         await self._endings.settle(asked.id)
         runtime = asked.config.runtime
         async with self._checkpointing.reading(asked.id, request.checkpoint, runtime) as image:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["created", "wanted"]
 
 
-def wanted(config: Config, request: CreateContainerRequest) -> Request:
-    """What ``request`` asks for.
+def wanted(config: Config, request: CreateContainerRequest, open_files: int) -> Request:
+    """What ``request`` asks for; ``open_files`` is the soft limit of descriptors.
 
     Raises:
         InvalidArgument: it cannot be right.
@@ -48,6 +48,7 @@ def wanted(config: Config, request: CreateContainerRequest) -> Request:
         terminal=bool(request.console),
         streams=requests.streams(request),
         claimed=ownership.begin,
+        open_files=open_files,
     )
 
 

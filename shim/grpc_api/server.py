@@ -77,8 +77,8 @@ _log = logging.getLogger(__name__)
 class ApiServer:
     """Use ``start`` once, and ``stop`` at the end. Made inside the event loop."""
 
-    def __init__(self, config: Config) -> None:
-        """Nothing is opened yet.
+    def __init__(self, config: Config, open_files: int = -1) -> None:
+        """Nothing is opened yet. ``open_files`` is the soft limit of descriptors of what is started; -1: ours.
 
         Raises:
             InvalidArgument: there is no such storage.
@@ -90,7 +90,7 @@ class ApiServer:
         known = Known()
         self._log = EventLog(open_storage(config.storage, Path(config.data_root)), known, _place(config))
         self._events = Events(self._log, known, self._describe, Checkpoints(config.data_root), NAMESPACE)
-        self._api = Api(config, self._events.told, self._events.look)
+        self._api = Api(config, self._events.told, self._events.look, open_files)
         self._stats = StatsStreams(shims.connect)
         self._reconciler = Reconciler(containers, self._events, known, shims.connect, self._events_path)
         self._streams = Streams()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -125,7 +126,9 @@ def test_a_further_process_is_as_the_init_where_nothing_is_said(any_server, bund
 
 def test_a_further_process_on_a_terminal_without_a_console(any_server, bundle, out):
     any_server.create("c1", bundle(["sleep", "1000"]))
-    any_server.call("AddProcess", id="c1", args=["sh", "-c", "test -t 0 && echo yes"], terminal=True, stdout=str(out))
+    any_server.call(
+        "AddProcess", id="c1", args=["sh", "-c", "test -t 0 && echo yes"], terminal=True, stdout=str(out)
+    )
     said(out, "yes\n")
 
 
@@ -244,6 +247,23 @@ def test_a_container_of_the_command_line_is_the_same(server, bundle, out):
     until(lambda: server.states()["c2"]["status"] == "stopped", "c2 runs on")
     server.kill("c1")
     assert server.containers.ids() == ["c2"]
+
+
+@pytest.mark.parametrize("template", ["on", "off"])
+def test_a_container_has_the_limit_of_descriptors_that_the_server_was_started_with(
+    server, bundle, out, template
+):
+    server.end()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (777, hard))
+    try:
+        server.start(OCISHIM_TEMPLATE="off" if template == "off" else "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    server.create("c1", bundle(["sh", "-c", "ulimit -Sn"], process={"rlimits": None}), stdout=str(out))
+    said(out, "777\n")
+    server.gone("c1")
 
 
 BAD = [

@@ -9,10 +9,11 @@ import sys
 
 from shim.config import load
 from shim.grpc_api.server import ApiServer
+from shim.linux.limits import raise_open_files
 
 
 async def serve(config: str, path: str) -> None:
-    server = ApiServer(load(config))
+    server = ApiServer(load(config), raise_open_files())
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     await server.start(path)
