@@ -2,7 +2,8 @@
 
 It is what makes an end told once. A shim sends an event again when it has not heard that it was taken, and what nobody saw
 end is told by ``reconcile.py``: either is a repetition when the process has ended here before. Processes go by their pids,
-which is all that an Event says of them, so that the same can be made anew of events that were stored.
+which is all that an Event says of them, so that the same can be made anew of events that were stored. A container that was deleted is
+remembered for a while: who looked at it a moment before would tell its end once more.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ OOM = "oom"
 CHECKPOINT = "checkpoint"
 DELETE = "delete"
 
+_REMEMBERED = 200
 _STATUS = {CREATE: "created", START: "running", PAUSE: "paused", RESUME: "running"}
 
 
@@ -63,6 +65,8 @@ class Known:
 
     def __init__(self) -> None:
         self._containers: dict[str, KnownContainer] = {}
+        self._deleted: dict[str, int] = {}
+        """The last of them, by id: their pids."""
 
     def __iter__(self) -> Iterator[tuple[str, KnownContainer]]:
         return iter(list(self._containers.items()))
@@ -76,8 +80,10 @@ class Known:
         found = self._containers.get(event.id)
         if event.type == DELETE:
             return found is None
-        if event.type != EXIT or found is None:
+        if event.type != EXIT:
             return False
+        if found is None:
+            return event.id in self._deleted and event.pid in {0, self._deleted[event.id]}
         if event.pid == found.pid or not event.pid:
             return found.ended
         return event.pid not in found.execs
@@ -92,9 +98,10 @@ class Known:
     def apply(self, event: Event) -> None:
         """``event`` has happened."""
         if event.type == DELETE:
-            self._containers.pop(event.id, None)
+            self._delete(event)
             return
         if event.type == CREATE:
+            self._deleted.pop(event.id, None)
             self._containers[event.id] = KnownContainer()
         found = self._containers.setdefault(event.id, KnownContainer())
         status = self.status_after(event)
@@ -109,6 +116,12 @@ class Known:
         if not found.ended:
             found.status = status
 
+    def _delete(self, event: Event) -> None:
+        found = self._containers.pop(event.id, None)
+        self._deleted[event.id] = found.pid if found is not None else event.pid
+        while len(self._deleted) > _REMEMBERED:
+            del self._deleted[next(iter(self._deleted))]
+
     @staticmethod
     def _ended(found: KnownContainer, pid: int) -> None:
         if pid in found.execs:
@@ -120,14 +133,16 @@ class Known:
 
     def to_data(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {
+        containers = {
             name: {"bundle": c.bundle, "pid": c.pid, "status": c.status, "execs": sorted(c.execs)}
             for name, c in self._containers.items()
         }
+        return {"containers": containers, "deleted": dict(self._deleted)}
 
     def restore(self, data: Mapping[str, Any]) -> None:
         """All is as when ``to_data`` made ``data``."""
         self._containers = {
             name: KnownContainer(str(c["bundle"]), int(c["pid"]), str(c["status"]), set(c["execs"]))
-            for name, c in data.items()
+            for name, c in data["containers"].items()
         }
+        self._deleted = dict(data["deleted"])

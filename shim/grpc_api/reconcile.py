@@ -58,6 +58,8 @@ class _Seen:
     """A container that is there."""
 
     record: Record
+    pid: int
+    """Of its init, as the shim has written it down; 0 where it has not."""
     shim_lives: bool
     exit: ExitRecord | None
 
@@ -136,7 +138,7 @@ class Reconciler:
                 _log.warning("whether container %s ends is not seen: %s", container.id, error)
             return None
         shim = ShimProcess(record.shim_pid, record.shim_started)
-        return _Seen(record, shim.alive(), container.exit_record())
+        return _Seen(record, _pid_of(container), shim.alive(), container.exit_record())
 
     async def _take_unsent(self) -> None:
         for path in await in_thread(unsent.found, unsent.directory_of(self._events_path)):
@@ -154,7 +156,7 @@ class Reconciler:
         if found.shim_lives:
             await self._ask(container_id, found.record)
         elif known is None or not known.ended:
-            pid = known.pid if known is not None else 0
+            pid = known.pid if known is not None else found.pid
             if found.exit is not None:
                 await self._tell_end(container_id, pid, found.exit.status, found.record)
             elif pid and _is_gone(pid):
@@ -208,6 +210,13 @@ class Reconciler:
             self._asked.discard((record.shim_pid, record.shim_started))
         finally:
             connection.close()
+
+
+def _pid_of(container: Container) -> int:
+    try:
+        return int((container.directory / "init.pid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _is_gone(pid: int) -> bool:

@@ -49,6 +49,10 @@ def test_an_end_is_told_once():
     assert not known.repeats(event("delete"))
     known.apply(event("delete"))
     assert known.repeats(event("delete"))
+    assert all(known.repeats(event("exit", pid)) for pid in (10, 0))
+    assert not known.repeats(event("exit", 20)), "one of the same name that nobody has told of"
+    known.apply(event("create", 10))
+    assert not known.repeats(event("exit", 10))
 
 
 def test_what_was_never_heard_of_may_end():
@@ -71,7 +75,14 @@ def test_what_is_restored_has_its_pid_from_its_start():
 
 
 def test_it_is_the_same_after_a_restart():
-    known = known_after(*LIFE, event("create", 40, "d"))
+    known = known_after(*LIFE, event("create", 40, "d"), event("create", 50, "e"), event("delete", 50, "e"))
     restored = Known()
     restored.restore(known.to_data())
     assert list(restored) == list(known)
+    assert restored.repeats(event("exit", 50, "e"))
+
+
+def test_not_all_that_were_deleted_are_remembered():
+    known = known_after(*(event("delete", n, f"c{n}") for n in range(1, 1001)))
+    assert len(known.to_data()["deleted"]) == 200
+    assert known.repeats(event("exit", 1000, "c1000"))
