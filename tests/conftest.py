@@ -97,6 +97,7 @@ def leaks(state_root: Path) -> Iterator[None]:
 
     Name it first: what is set up after it is torn down before it looks.
     """
+    leak.begin()
     before = leak.snapshot(state_root)
     yield
     left = leak.left_since(before, state_root)
