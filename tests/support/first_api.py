@@ -226,7 +226,7 @@ class Server:
         until(lambda: container_id not in self.states(), f"{container_id} stays")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: tests of other folders count the children of this process
 def rpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rpc]:
     client = Rpc(tmp_path_factory.mktemp("first-api"))
     yield client
