@@ -25,6 +25,8 @@ from support import bed, templates
 from support import leaks as leak
 from support.mounts import unmount_below
 
+# grpc would make descriptors of its own anew whenever a test forks; and what forks here has no use for it afterwards.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.update([leak.MARK.split("=")])
 templates.begin()
 
