@@ -76,12 +76,19 @@ def _start(invocation: Invocation, starter: Starter) -> None:
     group = group_of(bundle, invocation.id, settings.group)
     directory = told.socket_dir or starter.socket_dir
     path = containerd_socket(directory, invocation.address, invocation.namespace, group)
+    # Before there is a socket: whoever kills us clears away with delete, which finds by this file what to remove. And containerd
+    # up to 1.7 finds the shim again by it; newer ones write their own.
+    _write_whole(bundle / "address", f"unix://{path}")
     try:
         listener = listen(path)
     except AlreadyExists:
         # The shim of the pod's first container serves this one, too.
         _answer(bundle, path, modern=told.modern)
         return
+    except ShimError:
+        with suppress(OSError):
+            os.unlink(bundle / "address")
+        raise
     env = dict(os.environ)
     if told.ttrpc_address:
         env["TTRPC_ADDRESS"] = told.ttrpc_address
@@ -98,15 +105,14 @@ def _start(invocation: Invocation, starter: Starter) -> None:
             starter.give_up(pid)
             raise
     except BaseException:
-        with suppress(OSError):
-            os.unlink(path)
+        for file in (path, bundle / "address"):
+            with suppress(OSError):
+                os.unlink(file)
         raise
 
 
 def _answer(bundle: Path, path: str, *, modern: bool) -> None:
     address = f"unix://{path}"
-    # containerd up to 1.7 finds the shim again by this file; newer ones write their own.
-    _write_whole(bundle / "address", address)
     if modern:
         with suppress(FileExistsError):
             (bundle / "s").symlink_to(Path(path).parent)

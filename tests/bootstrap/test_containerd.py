@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import prctl
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from support import bed
+from support.forks import in_fork
 from support.shims import options, raises
 
 from shim import __version__
@@ -111,6 +113,36 @@ def test_delete_believes_no_strange_address(tmp_path, content):
     (tmp_path / "address").write_bytes(content)
     containerd._remove_dead_socket(tmp_path)
     assert Path("/etc/hostname").is_file()
+
+
+class Killed:
+    """Whoever is to start a shim is killed instead."""
+
+    caller = 0
+
+    def __init__(self, socket_dir: str) -> None:
+        self.socket_dir = socket_dir
+
+    def start(self, plan: object) -> int:
+        os._exit(0)  # of a fork: nothing after it is done
+
+    def give_up(self, pid: int) -> None:
+        raise AssertionError
+
+
+def test_of_a_start_that_is_killed_delete_finds_the_socket(monkeypatch, tmp_path, state_root):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+
+    def start() -> None:
+        containerd.main([*NAMES, "start"], Killed(str(state_root / "s")))
+        pytest.fail("it went on")
+
+    in_fork(start)
+    path = Path((tmp_path / "address").read_text().removeprefix("unix://"))
+    assert path.is_socket()
+    containerd._remove_dead_socket(tmp_path)
+    assert not path.exists()
 
 
 @pytest.mark.root
