@@ -123,10 +123,10 @@ class Killed:
     def __init__(self, socket_dir: str) -> None:
         self.socket_dir = socket_dir
 
-    def start(self, plan: object) -> int:
+    def start(self, _: object) -> int:
         os._exit(0)  # of a fork: nothing after it is done
 
-    def give_up(self, pid: int) -> None:
+    def give_up(self, _: int) -> None:
         raise AssertionError
 
 
