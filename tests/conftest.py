@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 from support import bed, templates
 from support import leaks as leak
 from support.mounts import unmount_below
@@ -55,6 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=elsewhere)
             config.stash[_deselected][marker] = len(elsewhere)
             items[:] = [item for item in items if item not in elsewhere]
+
+
+def pytest_collection_finish() -> None:
+    # Hypothesis makes its generator of random numbers at its first example, and asks the collector who holds it; which does
+    # not tell of what is frozen (leak.begin).
+    hypothesis.find(strategies.none(), lambda _: True)
 
 
 def pytest_unconfigure() -> None:
