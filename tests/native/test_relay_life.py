@@ -15,20 +15,11 @@ from pathlib import Path
 
 import pytest
 import shim._ffi
+from support.streams import relay_threads
 
 from shim._native import Relay, spawn
 
 PIPE_BYTES = 65536
-
-
-def relay_threads():
-    names = []
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            names.append((task / "comm").read_text().strip())
-        except FileNotFoundError:  # ended in between
-            continue
-    return names.count("ocishim-relay")
 
 
 def fd_count():

@@ -6,13 +6,10 @@ import os
 
 import pytest
 from support.coroutines import until
+from support.streams import relay_threads
 
 from shim.linux.fd import OwnedFd, pipe
 from shim.linux.mounts import mount, umount2
-
-
-def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
 
 
 async def test_a_stream_ends_after_its_source(rig):
@@ -130,28 +127,28 @@ async def test_the_files_of_each_file_system_have_a_thread_as_long_as_there_are_
     other = tmp_path / "other"
     other.mkdir()
     mount("none", str(other), "tmpfs", 0)
-    before = threads()
+    before = relay_threads()
     try:
         sinks = [OwnedFd(os.open(folder / "log", os.O_WRONLY | os.O_CREAT)) for folder in (tmp_path, other)]
         (source, writer), (other_source, other_writer) = pipe(), pipe()
         streams = [rig.copier.copy("a", source, sinks[0]), rig.copier.copy("b", other_source, sinks[1])]
-        assert threads() == before + 2
+        assert relay_threads() == before + 2
         os.write(writer.fileno(), b"a")
         os.write(other_writer.fileno(), b"bb")
         for end in (writer, other_writer):
             end.close()
         for stream in streams:
             await stream.wait_ended()
-        assert threads() == before
+        assert relay_threads() == before
         assert (tmp_path / "log").read_bytes() + (other / "log").read_bytes() == b"abb"
     finally:
         umount2(str(other), 0)
 
 
 async def test_a_file_that_cannot_be_written_leaves_no_thread(rig, tmp_path):
-    before = threads()
+    before = relay_threads()
     file = OwnedFd(os.open(tmp_path / "log", os.O_RDONLY | os.O_CREAT))
     source, writer = pipe()
     with writer, pytest.raises(OSError, match="Bad file descriptor"):
         rig.copier.copy("a", source, file)
-    assert threads() == before
+    assert relay_threads() == before
