@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-__all__ = ["Context", "Streams", "metadata_number", "unary"]
+__all__ = ["Context", "Streams", "metadata_number", "send_metadata", "unary"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -52,7 +52,10 @@ class Streams:
     """Methods that answer many times, and would for ever: ``end`` ends all of them."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
+        """Those of grpc, which end when the status was sent."""
+        self._running: set[asyncio.Task[Any]] = set()
+        """Of these, those whose handler has not returned."""
         self._ending = False
 
     def method(
@@ -61,17 +64,19 @@ class Streams:
         """One of them; ``handler`` writes serialized messages into its context until it returns."""
 
         async def call(body: bytes, context: Context) -> None:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - for the type checker
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
             try:
-                await self._run(handler(_parsed(body, request), context))
+                await self._run(task, handler(_parsed(body, request), context))
             except Exception as error:  # noqa: BLE001 - it is told
                 await _fail(error, context)
 
         return grpc.unary_stream_rpc_method_handler(call)
 
-    async def _run(self, handler: Awaitable[None]) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker
-        self._tasks.add(task)
+    async def _run(self, task: asyncio.Task[Any], handler: Awaitable[None]) -> None:
+        self._running.add(task)
         try:
             if self._ending:
                 task.cancel()
@@ -82,13 +87,31 @@ class Streams:
             task.uncancel()
             raise Unavailable("the daemon ends") from None
         finally:
-            self._tasks.discard(task)
+            self._running.discard(task)
 
-    def end(self) -> None:
-        """All get Unavailable, and so does whoever comes now."""
+    async def end(self, within_s: float) -> None:
+        """All were sent Unavailable, but those that took none for ``within_s``; and so is whoever comes from now on.
+
+        To be awaited before the server is stopped: it ends connections, whatever is still to be sent.
+        """
         self._ending = True
-        for task in self._tasks:
+        for task in self._running:
             task.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=within_s)
+
+
+async def send_metadata(context: Context, *metadata: tuple[str, str]) -> None:
+    """The client knows that its stream has begun. To be awaited before the first write of a stream.
+
+    It is not interrupted: a call whose initial metadata grpc believes unsent gets them twice, and no status.
+    """
+    sending = asyncio.ensure_future(context.send_initial_metadata(metadata))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait([sending])
+        raise
 
 
 def metadata_number(context: Context, key: str, kind: type[int | float]) -> float | None:

@@ -21,7 +21,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from shim.errors import InvalidArgument, ResourceExhausted, ShimError
 from shim.grpc_api import task_events
-from shim.grpc_api.calls import metadata_number
+from shim.grpc_api.calls import metadata_number, send_metadata
 from shim.grpc_api.event_log import KEPT
 from shim.grpc_api.known import CHECKPOINT, CREATE, DELETE, EXIT, START, START_PROCESS
 from shim.grpc_api.messages import checkpoint_message
@@ -193,7 +193,7 @@ class Events:
         assert task is not None  # noqa: S101 - for the type checker
         reader = self._log.reader(None if after is None else int(after), on_cut=lambda: _cancel(task))
         try:
-            await context.send_initial_metadata(((FIRST_KEY, str(reader.following)),))
+            await send_metadata(context, (FIRST_KEY, str(reader.following)))
             while True:
                 await context.write(await reader.next())
         except asyncio.CancelledError:

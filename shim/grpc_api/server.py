@@ -3,8 +3,8 @@
 Who may call. grpc tells nothing of the peer of a unix socket: the path is given by whoever looks at peers first, and lies where
 nobody else can go. Over TCP every client must have a certificate of the authority that is given.
 
-Order at the end: health says so, no call is taken any more, those that run have ``grace_s`` seconds, streams are ended at
-once (they would not end by themselves), then shims are not heard any more, and what they have told is stored.
+Order at the end: health says so, streams are ended (they would not end by themselves) and their clients told, no call is
+taken any more, those that run have ``grace_s`` seconds, then shims are not heard any more, and what they have told is stored.
 
 Source: grpc.aio; the gRPC health checking and server reflection protocols.
 """
@@ -161,7 +161,7 @@ class ApiServer:
     async def stop(self, grace_s: float = 5.0) -> None:
         """No call runs, nothing listens, no task is left, and what was told is stored. Idempotent."""
         await self._health.enter_graceful_shutdown()
-        self._streams.end()
+        await self._streams.end(grace_s)
         if self._server is not None:
             await self._server.stop(grace_s)
         if self._reconciling is not None:

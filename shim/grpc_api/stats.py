@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, ShimError, Unavailable
-from shim.grpc_api.calls import metadata_number
+from shim.grpc_api.calls import metadata_number, send_metadata
 from shim.grpc_api.interfaces import Interfaces
 from shim.grpc_api.usage import to_cgroup_stats
 from shim.proto.first_api_pb2 import Stats
@@ -164,6 +164,7 @@ class StatsStreams:
             raise InvalidArgument("the id of the container is missing")
         samples = self._join(request.id, _interval(context))
         try:
+            await send_metadata(context)
             number = 0
             while await samples.after(number):
                 number = samples.number

@@ -162,7 +162,7 @@ async def test_two_hundred_clients_at_once(api, bundle):
                 await client.create_container("../x", "/nowhere")
 
     await asyncio.gather(*map(one, range(200)))
-    await until(lambda: not api.server._streams._tasks and not api.server._stats._samples)
+    await until(lambda: not api.server._streams._calls and not api.server._stats._samples)
     assert not api.server._log._readers
 
 
