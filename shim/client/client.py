@@ -210,7 +210,7 @@ class Client:
     # Streams.
 
     async def events(self, *, after: int | None = None) -> AsyncIterator[NumberedEvent]:
-        """What happens to containers, for ever: from the event after number ``after`` on, else from now on.
+        """What happens to containers, for ever: from the event after number ``after`` on, else from now on; 0: all that are kept.
 
         Raises:
             OutOfRange: the events after that number are not kept any more.

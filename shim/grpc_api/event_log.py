@@ -252,13 +252,17 @@ class EventLog:
         return self._kept[number - self.first].body
 
     def reader(self, after: int | None, on_cut: Callable[[], None]) -> Reader:
-        """A reader that begins with the event after the one of number ``after``; None: with the next that comes.
+        """A reader that begins with the event after the one of number ``after``.
+
+        0: with the oldest that is kept, whatever its number; None: with the next that comes.
 
         To be given to ``forget`` at the end.
 
         Raises:
             OutOfRange: that event is not kept any more, or has not come yet.
         """
+        if after == 0:
+            after = self.first - 1
         if after is not None and not self.first - 1 <= after <= self.last:
             raise OutOfRange(
                 f"events can be had after number {self.first - 1} to {self.last}, not after {after}: what is older is gone"

@@ -5,7 +5,7 @@ sends again, for as long as it lives; so nothing is lost while we are away, and 
 
 A subscriber hears first, in the initial metadata, the number of the event that it will get first (``ocishim-first``); those
 that follow have the numbers that follow, without a gap. With ``ocishim-resume-after: N`` in its own metadata it begins after
-the event of number N, without it with the next that happens. Event itself has no field for a number.
+the event of number N (0: with all that are kept), without it with the next that happens. Event itself has no field for a number.
 
 Source: containerd's events service (ttrpc); the first API's Events.
 """

@@ -80,6 +80,9 @@ async def test_the_last_thousand_are_kept_and_no_more(tmp_path):
         assert (log.first, log.last) == (first, count)
         assert log.number_of("key 0") is None
         assert await pids_of(log, first - 1, KEPT) == list(range(first - 1, count))
+        assert await pids_of(log, 0, KEPT) == list(range(first - 1, count)), "0: all that are kept"
+        with pytest.raises(OutOfRange, match="not after 1:"):
+            log.reader(1, lambda: None)
     assert len(list((tmp_path / "events").glob("*.json"))) <= KEPT // SEGMENT + 2
     async with opened(tmp_path) as log:
         assert (log.first, log.last) == (first, count)
