@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shim.catalog import Plugin, PluginRuntime
-    from shim.plugin import Config
+    from shim.plugin import Config, HandshakeConfig
     from shim.plugin.client import PluginClient
-    from shim.plugin.handshake import HandshakeConfig
 
 __all__ = ["command"]
 
@@ -136,7 +135,7 @@ def _config(plugin: Plugin, runtime: PluginRuntime | None, *, group: int, mtls: 
 
 
 def _handshake(plugin: Plugin, cookie: str | None, versions: Sequence[int]) -> HandshakeConfig:
-    from shim.plugin.handshake import HandshakeConfig  # noqa: PLC0415 - start-up time
+    from shim.plugin import HandshakeConfig  # noqa: PLC0415 - start-up time
     from shim.plugin.vault import handshake_of  # noqa: PLC0415 - start-up time
 
     usual = handshake_of(plugin.type)

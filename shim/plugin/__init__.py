@@ -10,12 +10,10 @@
 What talks to plugins needs grpcio and cryptography (``pip install 'ocishim[daemon]'``); what is here runs them without.
 """
 
-from shim.plugin.attached import AttachedContainer
-from shim.plugin.config import Config, EndpointSettings
-from shim.plugin.container import PluginContainer
-from shim.plugin.handshake import HandshakeConfig
+from shim.plugin.container import AttachedContainer, Config, EndpointSettings, PluginContainer
 from shim.plugin.local_process import LocalProcess
 from shim.plugin.local_runner import LocalRunner
+from shim.plugin.protocol.handshake import HandshakeConfig
 from shim.plugin.runner import AttachedRunner, Runner, RunnerFactory
 
 __all__ = [

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from shim.errors import DeadlineExceeded, FailedPrecondition, ShimError
-from shim.plugin.connection import Connection, Sinks
-from shim.plugin.handshake import environment
-from shim.plugin.mutual_tls import new_identity
-from shim.plugin.opening import CHUNK, read_handshake
-from shim.plugin.plugin_log import PluginLog
+from shim.plugin.protocol.connection import Connection, Sinks
+from shim.plugin.protocol.handshake import environment
+from shim.plugin.protocol.mutual_tls import new_identity
+from shim.plugin.protocol.opening import CHUNK, read_handshake
+from shim.plugin.protocol.plugin_log import PluginLog
+from shim.plugin.protocol.socket_folder import SocketFolder, group_id
 from shim.plugin.reattach_config import ReattachConfig
-from shim.plugin.socket_folder import SocketFolder, group_id
 from shim.process.thread import in_thread
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
-    from shim.plugin.broker import Broker
-    from shim.plugin.handshake import HandshakeConfig, PluginAddress
-    from shim.plugin.mutual_tls import Identity
+    from shim.plugin.protocol.broker import Broker
+    from shim.plugin.protocol.handshake import HandshakeConfig, PluginAddress
+    from shim.plugin.protocol.mutual_tls import Identity
     from shim.plugin.runner import AttachedRunner, Runner, RunnerFactory
 
 __all__ = ["ClientConfig", "PluginClient"]

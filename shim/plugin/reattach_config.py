@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shim.errors import DataLoss
-from shim.plugin.handshake import PluginAddress
-from shim.plugin.mutual_tls import Identity
+from shim.plugin.protocol.handshake import PluginAddress
+from shim.plugin.protocol.mutual_tls import Identity
 from shim.store import records
 
 if TYPE_CHECKING:

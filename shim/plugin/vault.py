@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shim.errors import InvalidArgument
-from shim.plugin.handshake import HandshakeConfig
+from shim.plugin.protocol.handshake import HandshakeConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

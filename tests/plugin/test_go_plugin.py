@@ -17,8 +17,8 @@ from support.plugins import Number, Text, call, config, go_client, serving
 
 from shim.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from shim.plugin.client import PluginClient
-from shim.plugin.handshake import HandshakeConfig
 from shim.plugin.local_runner import LocalRunner
+from shim.plugin.protocol.handshake import HandshakeConfig
 
 both = pytest.mark.parametrize("auto_mtls", [False, True], ids=["plain", "tls"])
 
@@ -116,7 +116,7 @@ async def test_what_it_serves_through_the_broker_is_dialled(leaks, auto_mtls):
 
 
 async def test_a_connection_that_is_never_offered_is_not_waited_for_for_ever(leaks, monkeypatch):
-    monkeypatch.setattr("shim.plugin.broker._WAIT_S", 0.1)
+    monkeypatch.setattr("shim.plugin.protocol.broker._WAIT_S", 0.1)
     async with go_client() as plugin:
         with pytest.raises(DeadlineExceeded, match=r"offered no connection 77 in 0\.1 s"):
             await plugin.broker.dial(77)
@@ -172,7 +172,7 @@ async def test_one_that_does_not_end_is_killed(leaks, monkeypatch, tmp_path):
     monkeypatch.setattr("shim.plugin.client._GRACE_S", 0.2)
     async with go_client(temp_dir=str(tmp_path)) as plugin:
         os.kill(int(plugin.id), signal.SIGSTOP)
-        monkeypatch.setattr("shim.plugin.connection._SHUTDOWN_S", 0.2)
+        monkeypatch.setattr("shim.plugin.protocol.connection._SHUTDOWN_S", 0.2)
     assert await plugin.wait() == 128 + signal.SIGKILL
     assert os.listdir(tmp_path) == []
 

@@ -15,7 +15,7 @@ from support.plugins import Number, Text, call, client, go_client, serving
 
 from shim.errors import FailedPrecondition
 from shim.plugin.client import PluginClient
-from shim.plugin.connection import Sinks
+from shim.plugin.protocol.connection import Sinks
 from shim.proto.plugin_stdio_pb2 import StdioData
 
 both = pytest.mark.parametrize("auto_mtls", [False, True], ids=["plain", "tls"])

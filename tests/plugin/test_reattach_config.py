@@ -12,10 +12,10 @@ from support.plugins import config
 
 from shim.errors import DataLoss, NotFound, Unavailable
 from shim.plugin.client import PluginClient
-from shim.plugin.handshake import PluginAddress
 from shim.plugin.local_process import LocalProcess
 from shim.plugin.local_runner import LocalRunner
-from shim.plugin.mutual_tls import Identity
+from shim.plugin.protocol.handshake import PluginAddress
+from shim.plugin.protocol.mutual_tls import Identity
 from shim.plugin.reattach_config import ReattachConfig
 
 words = st.text(max_size=20)

@@ -110,7 +110,7 @@ def socket_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def plugin(settings: Settings, parent: str, socket_dir: Path, monkeypatch: pytest.MonkeyPatch) -> MakePlugin:
     """Makes plugins that run a line of shell; one that does not end when it is asked to is killed after a second."""
-    monkeypatch.setattr("shim.plugin.attached._STOP_S", 1.0)
+    monkeypatch.setattr("shim.plugin.container.attached._STOP_S", 1.0)
 
     def make(
         script: str = "exec sleep inf", *, env: dict[str, str] | None = None, **members

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from support import bed, go_plugin
 
 from shim.plugin.client import ClientConfig, PluginClient
-from shim.plugin.handshake import HandshakeConfig
 from shim.plugin.local_runner import LocalRunner
+from shim.plugin.protocol.handshake import HandshakeConfig
 
 Text = wrappers_pb2.StringValue
 Number = wrappers_pb2.UInt32Value

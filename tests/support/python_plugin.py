@@ -25,13 +25,13 @@ from google.protobuf import empty_pb2, wrappers_pb2
 from grpc_health.v1 import health_pb2
 from support import go_plugin
 
-from shim.plugin import mutual_tls
-from shim.plugin.brokered_server import BrokeredServer
-from shim.plugin.channel import PluginChannel
-from shim.plugin.forwarder import Stream, dial
-from shim.plugin.multiplexer import Multiplexer
-from shim.plugin.socket_folder import SocketFolder
-from shim.plugin.yamux import Session
+from shim.plugin.protocol import mutual_tls
+from shim.plugin.protocol.brokered_server import BrokeredServer
+from shim.plugin.protocol.channel import PluginChannel
+from shim.plugin.protocol.forwarder import Stream, dial
+from shim.plugin.protocol.multiplexer import Multiplexer
+from shim.plugin.protocol.socket_folder import SocketFolder
+from shim.plugin.protocol.yamux import Session
 from shim.proto.plugin_broker_pb2 import ConnInfo
 from shim.proto.plugin_controller_pb2 import Empty
 from shim.proto.plugin_stdio_pb2 import StdioData
