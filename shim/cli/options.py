@@ -16,6 +16,7 @@ __all__ = [
     "detach_keys",
     "exec_id",
     "runtime",
+    "stop_timeout",
     "watch",
 ]
 
@@ -50,4 +51,12 @@ runtime = click.option(
     type=RUNTIME,
     metavar="NAME|PATH",
     help="runc, crun, runsc, a path, or catalog:NAME; see ocishim runtime.",
+)
+stop_timeout = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="How long they have between SIGTERM and SIGKILL.",
 )

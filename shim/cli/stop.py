@@ -15,14 +15,7 @@ __all__ = ["command"]
 
 @click.command("stop")
 @options.containers
-@click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="How long they have between SIGTERM and SIGKILL.",
-)
+@options.stop_timeout
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...], *, timeout: float) -> None:
     """End containers: SIGTERM to all of them, then SIGKILL to those that go on. One that has ended is no error."""

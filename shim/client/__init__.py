@@ -11,6 +11,7 @@ What fails is one of ``shim.errors``.
 
 from shim.client.blocking import BlockingClient
 from shim.client.client import Client, NumberedEvent
+from shim.client.ends import End
 from shim.client.target import Target, TlsFiles
 from shim.proto.first_api_pb2 import (
     Checkpoint,
@@ -28,6 +29,7 @@ __all__ = [
     "Checkpoint",
     "Client",
     "Container",
+    "End",
     "Event",
     "Machine",
     "NumberedEvent",

@@ -8,17 +8,18 @@ Source: the first API; grpc.aio.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import grpc
 
+from shim.client.ends import End, Ends
 from shim.client.target import Target, TlsFiles
-from shim.errors import Canceled, ShimError, Unavailable, from_code
+from shim.errors import Canceled, DeadlineExceeded, ShimError, Unavailable, from_code
 from shim.proto import first_api_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 
     from google.protobuf.message import Message
 
@@ -28,6 +29,7 @@ _SERVICE = "types.API"
 _TIMEOUT_S = 90.0
 _RESUME_KEY = "ocishim-resume-after"
 _FIRST_KEY = "ocishim-first"
+_LAST_KEY = "ocishim-last"
 _INTERVAL_KEY = "ocishim-interval"
 
 # What grpc itself says where there is no connection, or none any more; the daemon's own texts are not like that.
@@ -182,6 +184,19 @@ class Client:
         """All containers with their processes, and the machine."""
         return await self._call("State", wire.StateRequest(), wire.StateResponse)
 
+    async def wait(self, container_id: str, *, timeout_s: float | None = None) -> int:
+        """The exit status of the container, once it has ended; also of one that is gone, while its events are kept.
+
+        Raises:
+            DeadlineExceeded: it has not ended within ``timeout_s``.
+            ShimError: as ``ends``.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self.ends([container_id])) as ends:
+                return (await anext(ends)).status
+        except TimeoutError:
+            raise DeadlineExceeded(f"container {container_id} has not ended in {timeout_s:g} s") from None
+
     # Checkpoints.
 
     async def create_checkpoint(self, container_id: str, checkpoint: wire.Checkpoint) -> None:
@@ -241,5 +256,30 @@ class Client:
             with self._translating():
                 async for stats in call:
                     yield stats
+        finally:
+            call.cancel()
+
+    async def ends(self, container_ids: Iterable[str]) -> AsyncGenerator[End, None]:
+        """Every one of the containers once, when it has ended; those first that had ended before.
+
+        Raises:
+            NotFound: there is no such container, and none is remembered.
+            FailedPrecondition: it ended so long ago that nothing tells how.
+            Unavailable: the daemon ends, or is gone.
+        """
+        ends = Ends(container_ids, (await self.state()).containers)
+        call = self._stream("Events", wire.EventsRequest(), wire.Event, {_RESUME_KEY: "0"})
+        try:
+            with self._translating():
+                metadata = dict(await call.initial_metadata())
+                for _ in range(int(metadata[_FIRST_KEY]), int(metadata[_LAST_KEY]) + 1):
+                    ends.take(await call.read())
+                ends.check()
+                for end in ends.over():
+                    yield end
+                while ends:
+                    ends.take(await call.read())
+                    for end in ends.over():
+                        yield end
         finally:
             call.cancel()

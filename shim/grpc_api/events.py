@@ -4,8 +4,9 @@ A shim sends one event at a time and waits for the answer, which comes when the 
 sends again, for as long as it lives; so nothing is lost while we are away, and what comes twice is known by its key.
 
 A subscriber hears first, in the initial metadata, the number of the event that it will get first (``ocishim-first``); those
-that follow have the numbers that follow, without a gap. With ``ocishim-resume-after: N`` in its own metadata it begins after
-the event of number N (0: with all that are kept), without it with the next that happens. Event itself has no field for a number.
+that follow have the numbers that follow, without a gap. And the number of the last that there is (``ocishim-last``): with that
+it is up to date. With ``ocishim-resume-after: N`` in its own metadata it begins after the event of number N (0: with all that are
+kept), without it with the next that happens. Event itself has no field for a number.
 
 Source: containerd's events service (ttrpc); the first API's Events.
 """
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from shim.proto.types_pb2 import Envelope
     from shim.transport.calls import CallContext
 
-__all__ = ["FIRST_KEY", "RESUME_KEY", "Events"]
+__all__ = ["FIRST_KEY", "LAST_KEY", "RESUME_KEY", "Events"]
 
 FIRST_KEY = "ocishim-first"
+LAST_KEY = "ocishim-last"
 RESUME_KEY = "ocishim-resume-after"
 
 _SERVICE = "containerd.services.events.ttrpc.v1.Events"
@@ -193,7 +195,8 @@ class Events:
         assert task is not None  # noqa: S101 - for the type checker
         reader = self._log.reader(None if after is None else int(after), on_cut=lambda: _cancel(task))
         try:
-            await send_metadata(context, (FIRST_KEY, str(reader.following)))
+            last = (LAST_KEY, str(self._log.last))
+            await send_metadata(context, (FIRST_KEY, str(reader.following)), last)
             while True:
                 await context.write(await reader.next())
         except asyncio.CancelledError:

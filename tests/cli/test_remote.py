@@ -139,6 +139,54 @@ def test_a_life(remote, bundle, capfd):
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_the_end_of_a_life(remote, bundle, daemon, capfd):
+    """``wait``, ``stop`` and ``delete``, of which the API has none."""
+    short = bundle(["sh", "-c", "exit 3"])
+    polite = bundle(["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.02; done"])
+    deaf = bundle(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    remote("run", "-d", short, "c1")
+    assert remote("wait", "c1") == "3\n"
+    bed.until(lambda: remote("list", "-q") == "", "it is not removed")
+    assert remote("wait", "c1") == "3\n", "it is gone, and its events are kept"
+    for name, folder in (("c2", polite), ("c3", deaf), ("c4", polite)):
+        remote("run", "-d", folder, name)
+    remote("pause", "c4")
+    with subprocess.Popen(
+        [sys.executable, "-m", "shim", *remote.host, "wait", "--json", "c3", "c2", "c1"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert remote("stop", "--timeout", "0.3", "c2", "c3", "c4") == ""
+        told = [json.loads(line) for line in waiting.stdout]
+    assert waiting.returncode == 0
+    assert [tuple(one.values()) for one in told] == [("c3", 137), ("c2", 5), ("c1", 3)]
+    assert remote("wait", "c4") == "5\n"
+    remote("run", "-d", deaf, "c5")
+    assert app.run([*remote.host, "delete", "c5"]) == 1
+    assert "c5 is running" in capfd.readouterr().err
+    assert remote("delete", "--force", "c5") == ""
+    assert remote("list", "-q") == ""
+    for verb in ("wait", "stop", "delete"):
+        assert app.run([*remote.host, verb, "nobody"]) == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert "container nobody does not exist there" in line
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_what_was_made_there_is_removed_there(remote, bundle, daemon, capfd, monkeypatch):
+    monkeypatch.setattr("shim.cli.remote.delete._GONE_S", 0.2)
+    local = ["--config", str(daemon.config)]
+    assert app.run([*local, "run", "-d", str(bundle(["true"])), "c1"]) == 0
+    assert app.run([*local, "wait", "c1"]) == 0
+    capfd.readouterr()
+    assert app.run([*remote.host, "delete", "c1"]) == 1
+    assert "on its host: ocishim delete c1" in capfd.readouterr().err
+    assert app.run([*local, "delete", "c1"]) == 0
+
+
+@pytest.mark.root
 @pytest.mark.criu
 @pytest.mark.usefixtures("leaks")
 def test_checkpoints(remote, bundle, capfd):

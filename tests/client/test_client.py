@@ -112,7 +112,8 @@ async def test_a_daemon_that_is_killed_harms_no_container_and_no_event_is_lost(d
         await client.update_container("c1", signal=9)
         assert {c.id for c in (await client.state()).containers} >= {"c2"}
         async with aclosing(client.events(after=got[-1].number)) as events:
-            while sum(one.event.type == "delete" for one in got) < 2:
+            # What a shim could not tell before the kill it tells again later, maybe after the ends of others.
+            while len(got) < 10:
                 got.append(await anext(events))
     assert [one.number for one in got] == list(range(1, 11))
     for name, pid in (("c0", pids[0]), ("c1", pids[1])):

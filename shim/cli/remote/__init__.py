@@ -15,7 +15,19 @@ __all__ = ["MODULES"]
 MODULES: Final[Mapping[str, str]] = {
     **{
         name: f"shim.cli.remote.{name}"
-        for name in ("run", "exec", "kill", "pause", "resume", "list", "state", "stats")
+        for name in (
+            "run",
+            "exec",
+            "kill",
+            "stop",
+            "pause",
+            "resume",
+            "delete",
+            "list",
+            "state",
+            "stats",
+            "wait",
+        )
     },
     "checkpoint": "shim.cli.checkpoint",
     "events": "shim.cli.events",
