@@ -3,7 +3,7 @@
     <state root>/sandboxes/<id>/      0700; who makes it owns the id
         record.json                   the configuration, the state, the shim's address
         netns                         the network namespace, mounted
-        containers/<id>/              bundle of a container: config.json, FIFOs, devices.json
+        containers/<id>/              bundle of a container, see ``Bundle``
         sandbox.json pod/ shim.log    the shim's
 
 Whoever changes the sandbox holds the lock of the directory, reads the record, and writes it before it lets go; who dies
@@ -12,7 +12,8 @@ meanwhile leaves the record from before, and the kernel drops the lock.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, asynccontextmanager
+import os
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from shim.errors import AlreadyExists, DataLoss, NotFound, ShimError, from_os_error
 from shim.linux.locks import locked_directory
 from shim.process.thread import in_thread
+from shim.sandbox.bundle import Bundle
 from shim.sandbox.config import SandboxConfig
 from shim.sandbox.states import State
 from shim.store.storage import open_storage
@@ -63,9 +65,15 @@ class SandboxDirectory:
         """The file of its network namespace."""
         return str(self.path / "netns")
 
-    def container(self, container_id: str) -> Path:
-        """The bundle of a container."""
-        return self.path / "containers" / container_id
+    def container_ids(self) -> list[str]:
+        """Its containers, sorted."""
+        with suppress(FileNotFoundError):
+            return sorted(os.listdir(self.path / "containers"))
+        return []
+
+    def bundle(self, container_id: str) -> Bundle:
+        """That of a container, whether there is one or not."""
+        return Bundle(self.path / "containers" / container_id)
 
     def claim(self) -> None:
         """The directory exists, is empty, and nobody else's.

@@ -10,10 +10,7 @@ Source: Kata's virtcontainers API (meaning of the calls), containerd's shim API 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import secrets
-import shutil
 import signal as signals
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -21,27 +18,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from shim.cgroup.hierarchy import detect
-from shim.errors import (
-    AlreadyExists,
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    ShimError,
-    Unavailable,
-)
+from shim.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, ShimError, Unavailable
 from shim.linux.pty import Winsize
 from shim.net import NetworkNamespace
 from shim.oci.identifiers import validate_id
-from shim.oci.spec import to_json
 from shim.process.thread import in_thread
 from shim.sandbox import states
 from shim.sandbox.devices import Devices
 from shim.sandbox.monitor import Monitor
 from shim.sandbox.remains import cgroup_of, clear_away
-from shim.sandbox.spec import Place, container_spec, process_of
+from shim.sandbox.spec import Place, container_spec
 from shim.sandbox.states import State
 from shim.sandbox.status import ContainerStatus, Process, SandboxStatus, container_status
-from shim.sandbox.streams import Fifos
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -49,6 +37,7 @@ if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as AnyMessage
 
     from shim.net import Interface, InterfaceConfig, Route
+    from shim.sandbox.bundle import Bundle
     from shim.sandbox.config import ContainerConfig, SandboxConfig
     from shim.sandbox.devices import Device, DeviceConfig
     from shim.sandbox.record import Record, SandboxDirectory
@@ -104,7 +93,7 @@ class Sandbox:
         containers: list[ContainerStatus] = []
         try:
             pid = await self._shim.sandbox_pid()
-            containers = [await self.status_container(name) for name in self._container_ids()]
+            containers = [await self.status_container(name) for name in self._directory.container_ids()]
         except Unavailable:
             state, note = State.STOPPED, f"the shim of {self._named} is gone; what it left goes with delete"
         return SandboxStatus(
@@ -181,7 +170,7 @@ class Sandbox:
         """
         states.check(self._named, self._directory.load().state, State.RUNNING)
         monitor = Monitor(self.id, self._shim)
-        for name in self._container_ids():
+        for name in self._directory.container_ids():
             monitor.watch(name)
         self._monitors.append(monitor)
         return monitor.failures()
@@ -198,20 +187,17 @@ class Sandbox:
         """
         async with self._directory.exclusive() as record:
             states.check(self._named, record.state, State.RUNNING)
-            bundle = self._directory.container(config.id)
             place = Place(await self._shim.sandbox_pid(), self.netns, cgroup_of(self.config))
-            document = container_spec(config, self.config, place)
+            bundle = self._directory.bundle(config.id)
+            if bundle.exists:
+                raise AlreadyExists(f"container {config.id} of {self._named} exists already")
+            bundle.make(container_spec(config, self.config, place))
             try:
-                bundle.mkdir(mode=0o700, parents=True)
-            except FileExistsError:
-                raise AlreadyExists(f"container {config.id} of {self._named} exists already") from None
-            try:
-                (bundle / "config.json").write_bytes(to_json(document))
                 stdin = config.stdin or config.terminal
-                streams = self._fifos(config.id).make(stdin=stdin, stderr=not config.terminal)
-                await self._shim.create(config.id, str(bundle), streams, terminal=config.terminal)
+                streams = bundle.fifos().make(stdin=stdin, stderr=not config.terminal)
+                await self._shim.create(config.id, str(bundle.path), streams, terminal=config.terminal)
             except BaseException:
-                shutil.rmtree(bundle, ignore_errors=True)
+                bundle.remove()
                 raise
         for monitor in self._monitors:
             monitor.watch(config.id)
@@ -262,7 +248,7 @@ class Sandbox:
             status = await self.status_container(container_id)
             states.check(f"container {container_id}", status.state, State.READY, State.STOPPED)
             await self._shim.delete(container_id)
-            shutil.rmtree(self._directory.container(container_id), ignore_errors=True)
+            self._directory.bundle(container_id).remove()
 
     async def status_container(self, container_id: str) -> ContainerStatus:
         """It as it is now.
@@ -315,9 +301,9 @@ class Sandbox:
         record = self._directory.load()
         await self._check_container(record, container_id, State.READY, State.RUNNING)
         token = secrets.token_hex(8)
-        base = json.loads((self._directory.container(container_id) / "config.json").read_bytes())["process"]
-        process = {**process_of(base, tuple(args), tuple(env), cwd), "terminal": terminal}
-        fifos = self._fifos(container_id, token)
+        bundle = self._directory.bundle(container_id)
+        process = bundle.process(args, env, cwd, terminal=terminal)
+        fifos = bundle.fifos(token)
         streams = fifos.make(stdin=stdin or terminal, stderr=not terminal)
         try:
             await self._shim.exec(container_id, token, process, streams)
@@ -349,11 +335,11 @@ class Sandbox:
             FailedPrecondition: it runs.
             InvalidArgument: it is the init; that goes with its container.
         """
-        self._known(container_id)
+        bundle = self._known(container_id)
         if not (exec_id := self._exec_id(container_id, token)):
             raise InvalidArgument(f"process {token} is the init of its container: delete the container")
         await self._shim.delete(container_id, exec_id)
-        self._fifos(container_id, exec_id).remove()
+        bundle.fifos(exec_id).remove()
 
     async def signal_process(
         self, container_id: str, token: str, signal: int, *, all_processes: bool = False
@@ -374,8 +360,7 @@ class Sandbox:
         Raises:
             NotFound: there is no such process.
         """
-        self._known(container_id)
-        return await self._fifos(container_id, self._exec_id(container_id, token)).open()
+        return await self._known(container_id).fifos(self._exec_id(container_id, token)).open()
 
     async def close_stdin(self, container_id: str, token: str) -> None:
         """Its stdin ends as soon as what was written is read, and the writers that ``io_stream`` gave are closed."""
@@ -459,7 +444,7 @@ class Sandbox:
         status = await self.status_container(container_id)
         if not status.pid:
             raise FailedPrecondition(f"container {container_id} has ended")
-        return Devices(self._directory.container(container_id), status.pid, detect())
+        return Devices(self._directory.bundle(container_id).path, status.pid, detect())
 
     async def list_devices(self, container_id: str) -> list[Device]:
         """What was added to the container."""
@@ -471,18 +456,15 @@ class Sandbox:
     def _named(self) -> str:
         return f"sandbox {self.id}"
 
-    def _container_ids(self) -> list[str]:
-        with suppress(FileNotFoundError):
-            return sorted(os.listdir(self._directory.path / "containers"))
-        return []
-
-    def _known(self, container_id: str) -> None:
+    def _known(self, container_id: str) -> Bundle:
         validate_id(container_id)
-        if not self._directory.container(container_id).is_dir():
+        bundle = self._directory.bundle(container_id)
+        if not bundle.exists:
             raise NotFound(f"container {container_id} does not exist in {self._named}")
+        return bundle
 
     async def _in_state(self, state: State) -> list[str]:
-        statuses = [await self.status_container(name) for name in self._container_ids()]
+        statuses = [await self.status_container(name) for name in self._directory.container_ids()]
         return [status.id for status in statuses if status.state is state]
 
     async def _check_container(self, record: Record, container_id: str, *allowed: State) -> None:
@@ -493,10 +475,6 @@ class Sandbox:
     async def _quietly_kill(self, container_id: str, signal: int, *, everything: bool = False) -> None:
         with suppress(NotFound, FailedPrecondition):
             await self._shim.kill(container_id, "", signal, all_processes=everything)
-
-    def _fifos(self, container_id: str, exec_id: str = "") -> Fifos:
-        bundle = self._directory.container(container_id)
-        return Fifos(bundle / "exec" / exec_id if exec_id else bundle / "fifos")
 
     def _exec_id(self, container_id: str, token: str) -> str:
         if token == container_id:
