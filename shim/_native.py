@@ -16,7 +16,6 @@ from shim._ffi import ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
 __all__ = ["EventKind", "Relay", "RelayEvent", "spawn"]
 
@@ -130,9 +129,7 @@ class Relay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def fileno(self) -> int:

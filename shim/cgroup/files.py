@@ -12,13 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from shim.cgroup.tree import CHUNK, GONE, read_file
 from shim.errors import from_os_error
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["GroupFiles"]
 
@@ -48,9 +45,7 @@ class GroupFiles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def content(self, name: str) -> bytes:

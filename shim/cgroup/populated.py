@@ -20,7 +20,6 @@ from shim.linux.fd import OwnedFd
 
 if TYPE_CHECKING:
     import asyncio
-    from types import TracebackType
 
 __all__ = ["EventsFile"]
 
@@ -42,9 +41,7 @@ class EventsFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def populated(self) -> bool:

@@ -24,7 +24,6 @@ from shim.linux.paths import open_in_root_fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = ["Inside", "split"]
 
@@ -59,9 +58,7 @@ class Inside:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def run(self, function: Callable[[], _T]) -> _T:

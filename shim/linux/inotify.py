@@ -16,8 +16,6 @@ from shim.linux.fd import OwnedFd
 from shim.linux.libc import bind, encode, fail, get_errno
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from _typeshed import StrOrBytesPath
 
 __all__ = ["FileWatch"]
@@ -72,7 +70,5 @@ class FileWatch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

@@ -26,7 +26,6 @@ from shim.net.route import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
 __all__ = ["Link", "Rtnl"]
 
@@ -86,9 +85,7 @@ class Rtnl:
         await self._route.setup_endpoint()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._route.close()
         # asyncio closes the socket in its next turn.
         await asyncio.sleep(0)

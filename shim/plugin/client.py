@@ -103,7 +103,7 @@ class PluginClient:
             await self.start()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     @property

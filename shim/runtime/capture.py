@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from shim.linux.fd import pipe
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Capture"]
 
@@ -47,9 +44,7 @@ class Capture:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.sink.close()
         self._close_source()
 

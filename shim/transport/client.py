@@ -24,7 +24,7 @@ import os
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -39,9 +39,6 @@ from shim.errors import (
 )
 from shim.proto.ttrpc_pb2 import KeyValue, Request, Response
 from shim.ttrpc import Connection, Event, RemoteProtocolError, ResponseReceived, Role, StreamRejected
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["MAX_PATH", "Client", "PendingCall", "socket_path"]
 
@@ -174,9 +171,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def fileno(self) -> int:

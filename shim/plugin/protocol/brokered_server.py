@@ -72,7 +72,7 @@ class BrokeredServer:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def _serve_in(self, folder: SocketFolder) -> str:
