@@ -34,7 +34,7 @@ RUNTIME := .make/runtime-$(call hash,pyproject.toml)
 DEV := .make/dev-$(call hash,pyproject.toml)
 EXTENSION := .make/extension-$(call hash,pyproject.toml setup.py native/*.h native/build.py $(filter-out native/_ffi.c,$(wildcard native/*.c)))
 
-SCRIPTS := .ci/run bundles/build-rootfs tests/run tests/bed/build-root tests/bed/enter tests/bed/guest
+SCRIPTS := .ci/run bundles/build-rootfs tests/run tests/bed/build-root tests/bed/apart tests/bed/enter tests/bed/guest
 
 .PHONY: help demo test test-host test-root test-guest lint bench bench-check proto clean packages test-packages lint-packages bench-packages bed go-programs
 
@@ -45,7 +45,7 @@ demo: packages $(EXTENSION) bundles/rootfs ## runs a sample bundle under runc
 	@.venv/bin/ocishim run --rm bundles/hello
 
 test: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-programs ## all tests: on this host, in the newer root, in the cgroup v2 guest
-	@tests/run guest host root
+	@tests/run host root guest
 
 test-host: test-packages $(DEV) $(EXTENSION) bundles/rootfs bed go-programs ## the first part alone; ARGS="-k word" goes to pytest
 	@tests/run host

@@ -1,13 +1,15 @@
-"""`enter` and `guest` pass on what they are given and what comes back, and leave nothing running."""
+"""`enter`, `guest` and `apart` pass on what they are given and what comes back, and leave nothing running."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from support import bed
+from support import leaks as leak
 
 HERE = Path(__file__).resolve().parent
 
@@ -89,3 +91,55 @@ def test_a_guest_whose_command_shuts_it_down_has_failed(newer_root, tmp_path):
     command = [HERE / "guest", newer_root, "sh", "-c", "echo o > /proc/sysrq-trigger; sleep 60"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stderr) == (125, "guest: ended before the command did\n")
+
+
+class Apart:
+    """A shell script that runs apart and waits for a line of its stdin."""
+
+    def __init__(self, script, tmp_path):
+        command = [HERE / "apart", "bash", "-c", f"{script}\necho .\nread -r\nexit 7"]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=tmp_path)
+        self.lines = []
+        while (line := self.process.stdout.readline()) != ".\n":
+            assert line, "it has ended"
+            self.lines.append(line.rstrip("\n"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_what_is_apart_sees_nobody_and_nobody_sees_it(leaks, tmp_path):
+    make_group = 'mkdir "$(find /sys/fs/cgroup -name cgroup.procs -printf "%h\\n" | head -n 1)/made"'
+    look = f"find /sys/fs/cgroup -mindepth {1 if bed.has_cgroup2() else 2} -type d; ps -e -o args=; ip -brief link"
+    before = outside()
+    with Apart(f"{look}; {make_group}", tmp_path) as apart:
+        words = [line.split()[0] for line in apart.lines if line != "/sys/fs/cgroup/first"]
+        assert words == ["/bin/bash", "bash", "ps", "lo"]
+        assert outside() <= before
+        apart.process.communicate("\n")
+        assert apart.process.returncode == 7
+    assert not left_groups(apart)
+
+
+def outside():
+    return {item for item in map(str, leak.snapshot()) if item.startswith(("cgroup ", "network namespace "))}
+
+
+def left_groups(apart):
+    return list(bed.CGROUP.glob(f"**/{leak.APART}{apart.process.pid}"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_is_apart_ends_with_the_script(number, leaks, tmp_path):
+    with Apart("setsid sleep 1000 &", tmp_path) as apart:
+        apart.process.send_signal(number)
+        assert apart.process.wait() == -number
+    bed.until(lambda: not leak.processes(), "a process stays")
+    for group in left_groups(apart):
+        assert number == signal.SIGKILL
+        group.rmdir()

@@ -33,6 +33,13 @@ def test_the_last_line_and_the_status_tell_the_result(body, options, status, lin
     assert result.returncode == status
 
 
+def test_parts_run_together_and_each_has_its_line():
+    result = run("host", "root", args="-p no:cacheprovider -q tests/oci/test_identifiers.py")
+    assert [line.split(maxsplit=1)[0] for line in result.stdout.splitlines()[-2:]] == ["host", "root"]
+    assert result.stdout.count(" passed in ") == 4
+    assert result.returncode == 0
+
+
 def test_an_unknown_part_is_refused():
     result = run("moon")
     assert (result.returncode, result.stderr) == (2, "run: no part named 'moon': host, root, guest\n")

@@ -3,7 +3,8 @@
 Processes are ours when they descend from this one, carry the mark of this session in their environment (everything
 started by a test inherits it; the ``bundle`` fixture gives it to containers too), or name the state root in their
 arguments. The other kinds are compared before and after, whoever made them: only what outlives ``SETTLE_S`` counts, so
-that the short-lived containers of another test run on the same machine do not.
+that the short-lived containers of another test run on the same machine do not. What runs in ``tests/bed/apart`` counts
+itself, and does not count outside.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from support.bed import CGROUP
 from support.mounts import mount_points
 
 MARK = f"OCISHIM_TEST_SESSION={uuid.uuid4().hex}"
+APART = "ocishim-apart-"  # how its groups begin (tests/bed/apart), and what OCISHIM_APART is there
 SETTLE_S = 5.0
 _POLL_S = 0.02
 # The first `ip netns add` since the machine was booted mounts it, for good.
@@ -73,19 +75,32 @@ def processes(state_root: Path | None = None) -> set[Process]:
 
 def _ours(found: list[tuple[Process, bytes]], state_root: Path | None) -> set[Process]:
     signs = [MARK.encode(), *([os.fsencode(state_root)] if state_root else [])]
-    ours = {os.getpid()}
-    ours.update(p.pid for p, text in found if any(sign in text for sign in signs))
-    by_parent: dict[int, list[int]] = {}
-    for process, _ in found:
-        by_parent.setdefault(process.parent, []).append(process.pid)
-    todo = list(ours)
-    while todo:
-        children = [c for c in by_parent.get(todo.pop(), []) if c not in ours]
-        ours.update(children)
-        todo += children
+    ours = {p.pid for p, text in found if any(sign in text for sign in signs)}
+    ours = _with_descendants({os.getpid(), *ours}, found)
     # A template may stay, which serves the tests to come.
     ours -= {p.pid for p, _ in found if templates.is_template(p.command)}
     return {p for p, _ in found if p.pid in ours and p.pid != os.getpid()}
+
+
+def _with_descendants(pids: set[int], found: list[tuple[Process, bytes]]) -> set[int]:
+    by_parent: dict[int, list[int]] = {}
+    for process, _ in found:
+        by_parent.setdefault(process.parent, []).append(process.pid)
+    result = set(pids)
+    todo = list(pids)
+    while todo:
+        children = [c for c in by_parent.get(todo.pop(), []) if c not in result]
+        result.update(children)
+        todo += children
+    return result
+
+
+def _apart(found: list[tuple[Process, bytes]]) -> set[int]:
+    """The pids of what runs apart from this process; it is there or not, and who is there sees nobody else."""
+    if "OCISHIM_APART" in os.environ:
+        return set()
+    sign = f"OCISHIM_APART={APART}".encode()
+    return _with_descendants({p.pid for p, text in found if sign in text}, found)
 
 
 def descriptors() -> set[str]:
@@ -98,14 +113,19 @@ def descriptors() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    return {f"cgroup {folder}" for folder, _, _ in os.walk(CGROUP) if folder != str(CGROUP)}
+    found = set()
+    for folder, names, _ in os.walk(CGROUP):
+        names[:] = [name for name in names if not name.startswith(APART)]
+        found.update(f"cgroup {folder}/{name}" for name in names)
+    return found
 
 
 def network_namespaces(processes: list[tuple[Process, bytes]]) -> set[str]:
     """The network namespaces that some process is in (bound ones are mounts, held ones descriptors); a template may stay."""
     found = set()
+    apart = _apart(processes)
     for process, _ in processes:
-        if templates.is_template(process.command):
+        if templates.is_template(process.command) or process.pid in apart:
             continue
         with contextlib.suppress(OSError):
             found.add(f"network namespace {os.readlink(f'/proc/{process.pid}/ns/net')}")
