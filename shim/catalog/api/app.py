@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -21,23 +22,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 
-from shim.catalog.api.answer import failed, refused
+from shim.catalog.api.answer import Answer, failed, refused
 from shim.catalog.api.audit import who
 from shim.catalog.api.backend import Outcome
 from shim.catalog.api.call import Operation
-from shim.catalog.api.failures import PERMISSION_DENIED, HttpFailure, answer_to
+from shim.catalog.api.failures import HttpFailure, answer_to
 from shim.catalog.api.metrics import CONTENT_TYPE
 from shim.catalog.api.rate import RateLimit
 from shim.catalog.api.reading import read_call, secret_of
-from shim.errors import PermissionDenied, ResourceExhausted, ShimError
+from shim.errors import ResourceExhausted, ShimError
 from shim.process.thread import begin_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from starlette.types import Receive, Scope, Send
 
-    from shim.catalog.api.answer import Answer
     from shim.catalog.api.audit import AuditLog
     from shim.catalog.api.backend import Backend
     from shim.catalog.api.call import Call
@@ -49,6 +49,7 @@ __all__ = ["MAX_CALLS", "build_app"]
 MAX_CALLS: Final = 64
 
 _PREFIX = "/v1/"
+_METRICS = "metrics"  # of all endpoints the one that is not below that
 # Of what a client chooses, as much goes into the audit log as helps to find out what happened.
 _SHOWN = 1024
 _NAMES = 32
@@ -74,6 +75,8 @@ class _Visit:
     began: float
     audited: bool = False
     call: Call | None = None
+    line: threading.Lock = field(default_factory=threading.Lock)
+    """Taken by whoever adds the line of the audit log."""
 
 
 class _Api:
@@ -89,13 +92,52 @@ class _Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = _Visit(Request(scope, receive), _request_id(), time.perf_counter())
         with self.metrics.running.track_inprogress():
-            outcome = await self._outcome(visit)
-            self._record(visit, outcome)
-            await _response(outcome.answer, visit)(scope, receive, send)
+            answer = await self.accounted(visit, self._answered)
+            await _response(answer, visit)(scope, receive, send)
 
-    async def _outcome(self, visit: _Visit) -> Outcome:
+    async def accounted(self, visit: _Visit, way: Callable[[_Visit], Awaitable[Outcome]]) -> Answer:
+        """What ``visit`` gets: that of ``way``, counted and written down, or why it could not be."""
+        outcome = await self._outcome(visit, way)
+        if self._added(visit, outcome):
+            if outcome.answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                outcome = await self._outcome(visit, partial(self._written, outcome))
+            else:
+                self._audit.write_soon()  # it may have waited long enough for a disk
+        operation = visit.call.operation.value if visit.call else ""
+        seconds = time.perf_counter() - visit.began
+        self.metrics.answered(outcome.endpoint, operation, outcome.answer.status, seconds)
+        return outcome.answer
+
+    async def _written(self, outcome: Outcome, visit: _Visit) -> Outcome:  # noqa: ARG002 - as all ways
+        await self.in_bounds(self._audit.write)
+        return outcome
+
+    def _added(self, visit: _Visit, outcome: Outcome) -> bool:
+        """There is a line; whether it was added here: once, by whoever comes first, the thread that has answered or the loop."""
+        if not (visit.audited and visit.line.acquire(blocking=False)):
+            return False
+        self._audit.add(_line(visit, outcome))
+        return True
+
+    async def handled(self, visit: _Visit, call: Callable[[], Outcome]) -> Outcome:
+        """What ``call`` returns, from a thread, and written down there.
+
+        Raises:
+            Unavailable: it cannot be written down.
+            HttpFailure: see ``in_bounds``.
+        """
+
+        def handle() -> Outcome:
+            outcome = call()
+            if self._added(visit, outcome):
+                self._audit.write()
+            return outcome
+
+        return await self.in_bounds(handle)
+
+    async def _outcome(self, visit: _Visit, way: Callable[[_Visit], Awaitable[Outcome]]) -> Outcome:
         try:
-            return await self._answered(visit)
+            return await way(visit)
         except ShimError as error:
             return Outcome(answer_to(error))
         except asyncio.CancelledError:
@@ -110,9 +152,7 @@ class _Api:
         path = request.scope["path"]
         if not self.backend.is_public(path.removeprefix(_PREFIX)):
             # Who watches over the daemon asks often, and gets the truth also while nothing can be written.
-            self._audit.check()
-            visit.audited = True
-            self.check_rate(request)
+            self.check(visit)
         if not path.startswith(_PREFIX):
             raise HttpFailure(HTTPStatus.NOT_FOUND, "unsupported path")
         try:
@@ -125,10 +165,18 @@ class _Api:
         except TimeoutError:
             text = f"the request has not arrived within {settings.request_timeout_s:g} s"
             raise HttpFailure(HTTPStatus.REQUEST_TIMEOUT, text) from None
-        return await self.in_bounds(partial(self.backend.handle, visit.call))
+        return await self.handled(visit, partial(self.backend.handle, visit.call))
 
-    def check_rate(self, request: Request) -> None:
-        """Raises HttpFailure where the client of ``request`` asks too often."""
+    def check(self, visit: _Visit) -> None:
+        """``visit`` is one to be written down.
+
+        Raises:
+            Unavailable: nothing can be written.
+            HttpFailure: its client asks too often.
+        """
+        self._audit.check()
+        visit.audited = True
+        request = visit.request
         if wait_s := self._rate.take(_client(request), time.monotonic()):
             text = f"request path {request.scope['path'][:_SHOWN]!r}: rate limit quota exceeded"
             raise HttpFailure(HTTPStatus.TOO_MANY_REQUESTS, text, RateLimit.retry_after(wait_s))
@@ -169,29 +217,6 @@ class _Api:
                 "a request has ended that was answered long ago: %s", outcome.exception() or "it went well"
             )
 
-    def _record(self, visit: _Visit, outcome: Outcome) -> None:
-        seconds = time.perf_counter() - visit.began
-        operation = visit.call.operation.value if visit.call else ""
-        self.metrics.answered(outcome.endpoint, operation, outcome.answer.status, seconds)
-        if not visit.audited:
-            return
-        request = visit.request
-        self._audit.write(
-            {
-                "id": visit.id,
-                "client": _told(request),
-                "method": request.method[:_SHOWN],
-                "path": request.scope["path"][:_SHOWN],
-                "operation": operation,
-                "parameters": [name[:_SHOWN] for name in sorted(visit.call.parameters)[:_NAMES]]
-                if visit.call
-                else [],
-                "token": who(outcome.caller, secret_of(request.headers)),
-                "status": int(outcome.answer.status),
-                "seconds": round(seconds, 6),
-            }
-        )
-
 
 class _MetricsPage:
     """``/metrics``: whoever may connect to the unix socket may read it, others by a token for sys/metrics."""
@@ -201,24 +226,40 @@ class _MetricsPage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         visit = _Visit(Request(scope, receive), _request_id(), time.perf_counter())
-        try:
-            await self._check(visit.request)
-        except ShimError as error:
-            response = _response(answer_to(error), visit)
-        else:
+        answer = await self._api.accounted(visit, self._admitted)
+        if answer.errors is None:
             response = Response(self._api.metrics.text(), media_type=CONTENT_TYPE)
+        else:
+            response = _response(answer, visit)
         await response(scope, receive, send)
 
-    async def _check(self, request: Request) -> None:
+    async def _admitted(self, visit: _Visit) -> Outcome:
+        request, api = visit.request, self._api
         if request.method not in {"GET", "HEAD"}:
             raise HttpFailure(HTTPStatus.METHOD_NOT_ALLOWED, "unsupported operation")
-        if _peer(request) is not None or self._api.settings.open_metrics:
-            return
-        self._api.check_rate(request)
-        secret = secret_of(request.headers)
-        allows = partial(self._api.backend.allows, secret, "sys/metrics", Operation.READ)
-        if not await self._api.in_bounds(allows):
-            raise PermissionDenied(PERMISSION_DENIED)
+        if _peer(request) is not None or api.settings.open_metrics:
+            return Outcome(Answer(), endpoint=_METRICS)
+        api.check(visit)
+        admit = partial(api.backend.admit, secret_of(request.headers), "sys/metrics", Operation.READ)
+        return replace(await api.handled(visit, admit), endpoint=_METRICS)
+
+
+def _line(visit: _Visit, outcome: Outcome) -> dict[str, object]:
+    """What is told of ``visit`` in the audit log."""
+    request = visit.request
+    return {
+        "id": visit.id,
+        "client": _told(request),
+        "method": request.method[:_SHOWN],
+        "path": request.scope["path"][:_SHOWN],
+        "operation": visit.call.operation.value if visit.call else "",
+        "parameters": [name[:_SHOWN] for name in sorted(visit.call.parameters)[:_NAMES]]
+        if visit.call
+        else [],
+        "token": who(outcome.caller, secret_of(request.headers)),
+        "status": int(outcome.answer.status),
+        "seconds": round(time.perf_counter() - visit.began, 6),
+    }
 
 
 def _request_id() -> str:

@@ -1,8 +1,10 @@
-"""One line of JSON for every request, written before its answer leaves.
+"""One line of JSON for every request, written before its answer leaves: whoever kills the daemon then takes no line along.
 
-A thread of its own writes: a sick disk must not hold up the event loop. While it cannot write, or has more to write than it
-may keep, no request is answered but with 503, as Vault does: what nobody can account for does not happen. It goes on by itself
-when it can write again; no line is lost meanwhile.
+Whoever has added a line writes it, and all that others have added meanwhile, in the thread that has answered: to wake another
+one would take longer than the request. While nothing can be written, or more waits for that than may be kept, no request is
+answered but with 503, as Vault does: what nobody can account for does not happen. Those that were on their way when it began
+get the same, whatever they have done, which is in their lines. A thread of the log's own tries again, so that it goes on by
+itself; no line is lost meanwhile.
 
 No line has a secret: of a token there is the accessor, of what is none a keyed hash, by which tries are told apart from each
 other as long as the daemon runs; of parameters only the names.
@@ -34,6 +36,7 @@ STDERR: Final = "stderr"
 
 _MAX_WAITING: Final = 4096
 _RETRY_S: Final = 0.5
+_LOCK_S: Final = 5.0
 _STDERR_FD: Final = 2
 
 _log = logging.getLogger(__name__)
@@ -52,99 +55,101 @@ def who(caller: Token | None, secret: str) -> dict[str, Any]:
 
 
 class AuditLog:
-    """Appends to ``path``, mode 0600, or writes to stderr. The file is the thread's, which alone writes and closes it."""
+    """Appends to ``path``, mode 0600, or writes to stderr. Calls may come from any thread."""
 
     def __init__(self, path: str) -> None:
-        """The file is open, and the thread runs.
+        """The file is open.
 
         Raises:
             ShimError: the file cannot be opened.
         """
         self._lines: deque[bytes] = deque()
-        self._waiting = 0  # those included that the thread has taken, and not written yet
-        self._changed = threading.Condition()  # guards all of these
-        self._opened: tuple[int, str] | None = None
-        self._closing = False
+        self._wanted = threading.Event()  # of the thread
+        self._closing = threading.Event()
+        self._lock = threading.Lock()  # guards what follows, and is held while a disk is waited for
+        self._rest = b""  # of lines that were taken, and are not written yet
         self._trouble = ""
         self._file, self._path = _open(path), path
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """What is written now will be kept.
+        """What is added now will be kept. Never waits.
 
         Raises:
             Unavailable: nothing can be written at this time.
         """
         if self._trouble:
             raise Unavailable(f"the audit log cannot be written: {self._trouble}")
-        if self._waiting >= _MAX_WAITING:
+        if len(self._lines) >= _MAX_WAITING:
             raise Unavailable(f"{_MAX_WAITING} lines wait for the disk of the audit log")
 
-    def write(self, members: Mapping[str, Any]) -> None:
-        """A line with ``members``, and the time, will be written. Never waits."""
+    def add(self, members: Mapping[str, Any]) -> None:
+        """A line with ``members``, and the time, will be written, by the next who writes. Never waits."""
         at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        line = json.dumps({"time": at, **members}, separators=(",", ":")).encode("ascii") + b"\n"
-        with self._changed:
-            self._lines.append(line)
-            self._waiting += 1
-            self._changed.notify()
+        self._lines.append(json.dumps({"time": at, **members}, separators=(",", ":")).encode("ascii") + b"\n")
+
+    def write(self) -> None:
+        """All that was added is in the file. Blocks for as long as a disk does.
+
+        Raises:
+            Unavailable: it is not; it will be as soon as it can.
+        """
+        with self._lock:
+            self._write()
+            if self._trouble:
+                self._wanted.set()
+                raise Unavailable(f"the audit log cannot be written: {self._trouble}")
+
+    def write_soon(self) -> None:
+        """What was added will be in the file, whoever else writes. Never waits."""
+        self._wanted.set()
 
     def reopen(self, path: str) -> None:
         """What is written from now on goes to ``path``, opened again: somebody has renamed the file, or wants another.
 
         Raises:
-            ShimError: it cannot be opened; the old one stays.
+            ShimError: it cannot be opened, or the old one hangs; that stays.
         """
         file = _open(path)
-        with self._changed:
-            superseded, self._opened = self._opened, (file, path)
-            self._changed.notify()
-        if superseded is not None:
-            _close(superseded[0])
+        if not self._lock.acquire(timeout=_LOCK_S):
+            _close(file)
+            raise Unavailable(f"the audit log {self._path} is being written for more than {_LOCK_S:g} s")
+        try:
+            superseded, self._file, self._path = self._file, file, path
+        finally:
+            self._lock.release()
+        _close(superseded)
+        self._wanted.set()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """All lines are written that could be within ``timeout_s``, and the file is closed; the log has how many could not."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._closing.set()
+        self._wanted.set()
         self._thread.join(timeout_s)
-        if self._waiting:
-            _log.error("%d lines of the audit log %s could not be written", self._waiting, self._path)
-
-    # The thread.
+        if left := self._rest.count(b"\n") + len(self._lines):
+            _log.error("%d lines of the audit log %s could not be written", left, self._path)
 
     def _run(self) -> None:
-        batch, taken = b"", 0
         while True:
-            with self._changed:
-                self._changed.wait_for(self._has_work, _RETRY_S if batch else None)
-                lines, self._lines = self._lines, deque()
-                opened, self._opened = self._opened, None
-                ending = self._closing
-            if opened is not None:
-                _close(self._file)
-                self._file, self._path = opened
-            batch += b"".join(lines)
-            taken += len(lines)
-            batch = self._write(batch)
-            if not batch:
-                with self._changed:
-                    self._waiting -= taken
-                taken = 0
-            if ending and (batch or not self._lines):
-                _close(self._file)
-                return
+            self._wanted.wait()
+            self._wanted.clear()
+            with self._lock:
+                self._write()
+                if self._closing.is_set():
+                    _close(self._file)
+                    return
+                failed = bool(self._trouble)
+            if failed:
+                self._closing.wait(_RETRY_S)
+                self._wanted.set()
 
-    def _has_work(self) -> bool:
-        # While it cannot write, it wakes up to try, and not for each line that comes.
-        return bool(self._closing or self._opened or (self._lines and not self._trouble))
-
-    def _write(self, batch: bytes) -> bytes:
-        """What could not be written."""
+    def _write(self) -> None:
         try:
-            while batch:
-                batch = batch[os.write(self._file, batch) :]
+            while self._rest or self._lines:
+                if not self._rest:
+                    self._rest = b"".join([self._lines.popleft() for _ in range(len(self._lines))])
+                self._rest = self._rest[os.write(self._file, self._rest) :]
         except OSError as error:
             if not self._trouble:
                 _log.error("the audit log %s cannot be written: %s", self._path, error.strerror)
@@ -153,7 +158,6 @@ class AuditLog:
             if self._trouble:
                 _log.warning("the audit log %s is written again", self._path)
             self._trouble = ""
-        return batch
 
 
 def _open(path: str) -> int:

@@ -77,13 +77,16 @@ class Backend:
             answer = failed()
         return Outcome(answer, caller, name)
 
-    def allows(self, secret: str, path: str, operation: Operation) -> bool:
-        """Whether the token of ``secret`` may do that; for paths that are served elsewhere.
-
-        Raises:
-            ShimError: it is no token, or cannot be looked up.
-        """
-        return self._tokens.lookup(secret).allows(path, operation.value)
+    def admit(self, secret: str, path: str, operation: Operation) -> Outcome:
+        """Whether the token of ``secret`` may do that with a path that is served elsewhere: a refusal where it may not."""
+        caller = None
+        try:
+            caller = self._tokens.lookup(secret)
+            if not caller.allows(path, operation.value):
+                raise PermissionDenied(PERMISSION_DENIED)
+        except ShimError as error:
+            return Outcome(answer_to(error), caller)
+        return Outcome(Answer(), caller)
 
 
 def _authorize(caller: Token, call: Call, *, lists: bool) -> None:

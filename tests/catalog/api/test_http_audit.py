@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 
 import pytest
@@ -109,7 +110,8 @@ def test_what_cannot_be_opened(tmp_path):
     log = AuditLog(f"{tmp_path}/audit.log")
     with pytest.raises(ShimError, match="cannot be opened"):
         log.reopen(f"{tmp_path}/file/audit.log")
-    log.write({"goes": "on"})
+    log.add({"goes": "on"})
+    log.write()
     log.close()
     assert "goes" in (tmp_path / "audit.log").read_text()
 
@@ -135,11 +137,10 @@ def test_while_nothing_can_be_written_nothing_is_done(api, monkeypatch, caplog):
         return write(fd, data[:7])  # what a disk that is almost full does
 
     monkeypatch.setattr(os, "write", write_if_there_is_room)
-    assert api("GET", RUNTIMES).status_code == 200, "nobody knows yet"
-    until(lambda: "cannot be written" in caplog.text)
-    answer = api("POST", ONE)
-    assert answer.status_code == 503
-    assert answer.json()["errors"] == ["the audit log cannot be written: No space left on device"]
+    for method, path in (("GET", RUNTIMES), ("POST", ONE)):
+        answer = api(method, path)
+        assert answer.status_code == 503
+        assert answer.json()["errors"] == ["the audit log cannot be written: No space left on device"]
     assert api("GET", "sys/health").status_code == 200
     assert api.catalog.runtimes() == []
     full = False
@@ -148,14 +149,35 @@ def test_while_nothing_can_be_written_nothing_is_done(api, monkeypatch, caplog):
     assert [(line["method"], line["status"]) for line in api.audited()] == [("GET", 200), ("POST", 204)]
 
 
+def test_a_line_is_there_before_its_answer(api):
+    for number in range(1, 101):
+        api("GET", ONE)
+        assert api.audit_path.read_bytes().count(b"\n") == number
+
+
+def test_an_answer_waits_for_a_disk_that_hangs_as_long_as_it_may(make_api, monkeypatch):
+    api = make_api(request_timeout_s=0.05)
+    answered, write = threading.Event(), os.write
+
+    def write_when_it_is_over(fd, data):
+        assert answered.wait(30)
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", write_when_it_is_over)
+    answer = api("POST", ONE)
+    answered.set()
+    assert answer.status_code == 504
+    assert answer.json() == {"errors": ["the catalog's disk has not answered within 0.05 s"]}
+    assert [line["status"] for line in api.audited()] == [204], "what it has done"
+
+
 def test_it_waits_for_no_more_than_it_may(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(audit_module, "_MAX_WAITING", 3)
     monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "sick")))
     log = AuditLog(f"{tmp_path}/audit.log")
-    log._trouble = ""
     for number in range(3):
-        log.write({"number": number})
-    with pytest.raises(Unavailable):
+        log.add({"number": number})
+    with pytest.raises(Unavailable, match="3 lines wait"):
         log.check()
     log.close()
     assert "3 lines of the audit log" in caplog.text
@@ -185,6 +207,23 @@ class TestMetrics:
         assert self.page(api).status_code == 200
         api.tokens.put_policy("watch", 'path "sys/metrics" { capabilities = ["read"] }')
         assert self.page(api, token=api.tokens.create(["watch"])[0]).status_code == 200
+
+    def test_who_asks_with_a_token_is_in_the_audit_log(self, api):
+        self.page(api, token="")
+        api.peer = None
+        for token in ("", "ocs.a-try", None):
+            self.page(api, token=token)
+        assert 'endpoint="metrics",operation="",status="200"} 3.0' in self.page(api).text
+        lines = api.audited()
+        assert [(line["path"], line["status"]) for line in lines] == [
+            ("/metrics", 403),
+            ("/metrics", 403),
+            ("/metrics", 200),
+            ("/metrics", 200),
+        ]
+        assert lines[0]["token"] == {}
+        assert lines[1]["token"].keys() == {"hmac"}
+        assert lines[2]["token"]["policies"] == ["root"]
 
     def test_or_not(self, make_api):
         api = make_api(open_metrics=True)
