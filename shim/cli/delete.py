@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import click
 
 from shim.cli import options
@@ -20,4 +18,5 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...], *, force: bool) -> None:
     """Remove containers that have ended, with everything that ocishim made for them."""
-    for_each(settings.containers, container_ids, partial(removal.remove, force=force))
+    containers = settings.containers
+    for_each(container_ids, lambda name: removal.remove(containers.get(name), force=force))

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from shim.cli import options
 from shim.cli.each import for_each
 from shim.cli.settings import Settings, pass_settings
-
-if TYPE_CHECKING:
-    from shim.containers.containers import Container
 
 __all__ = ["command"]
 
@@ -21,9 +16,9 @@ __all__ = ["command"]
 @pass_settings
 def command(settings: Settings, /, container_ids: tuple[str, ...]) -> None:
     """Let paused containers go on."""
-    for_each(settings.containers, container_ids, _resume)
 
+    def resume(container_id: str) -> None:
+        with settings.containers.get(container_id).connect() as task:
+            task.resume()
 
-def _resume(container: Container) -> None:
-    with container.connect() as task:
-        task.resume()
+    for_each(container_ids, resume)

@@ -13,6 +13,6 @@ def test_one_that_fails_keeps_nobody_else_from_being_done(tmp_path, capsys):
     containers.claim("b")
     done = []
     with pytest.raises(NotFound, match="container y"):
-        for_each(containers, ("a", "x", "b", "y"), lambda container: done.append(container.id))
+        for_each(("a", "x", "b", "y"), lambda name: done.append(containers.get(name).id))
     assert done == ["a", "b"]
     assert capsys.readouterr().err.startswith("ocishim: container x does not exist")

@@ -6,16 +6,15 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from shim.cli import output
-from shim.errors import InvalidArgument, NotFound, ShimError, Unavailable, Unimplemented
+from shim.errors import InvalidArgument, NotFound, Unavailable, Unimplemented
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from shim.cli.settings import Settings
     from shim.client import BlockingClient, Container
 
-__all__ = ["connected", "container_of", "for_each"]
+__all__ = ["connected", "container_of"]
 
 
 @contextmanager
@@ -64,21 +63,3 @@ def container_of(client: BlockingClient, container_id: str) -> Container:
             found: Container = container
             return found
     raise NotFound(f"container {container_id} does not exist there; see what does: ocishim --host … list")
-
-
-def for_each(ids: Iterable[str], action: Callable[[str], None]) -> None:
-    """``action`` was done with each of ``ids``, also where it failed with an earlier one.
-
-    Raises:
-        ShimError: it failed with the last one that it failed with; the others are warned of.
-    """
-    failures = []
-    for container_id in ids:
-        try:
-            action(container_id)
-        except ShimError as error:
-            failures.append(error)
-    for failure in failures[:-1]:
-        output.warn(str(failure))
-    if failures:
-        raise failures[-1]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from shim.cli import options
-from shim.cli.remote.connection import connected, container_of, for_each
+from shim.cli.each import for_each
+from shim.cli.remote.connection import connected, container_of
 from shim.cli.settings import Settings, pass_settings
 from shim.errors import FailedPrecondition
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from shim.cli import options
-from shim.cli.remote.connection import connected, for_each
+from shim.cli.each import for_each
+from shim.cli.remote.connection import connected
 from shim.cli.settings import Settings, pass_settings
 
 __all__ = ["command"]
