@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fields"]
 
-_INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
+# No zero in front of others: some would take that for octal.
+_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,29})", re.ASCII)
 _INT64 = range(-(2**63), 2**63)
 # Go's strconv.ParseBool.
 _WORDS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
@@ -30,6 +31,8 @@ _WORDS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fro
 _IMPOSSIBLE = re.compile(r"[\0\ud800-\udfff]")
 _INVISIBLE = re.compile(r"[\0-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 _SHOWN = 60
+# PATH_MAX: a name of a program, a path of a cgroup, a name of an image. A list of all of them is one answer.
+_MAX_TEXT = 4096
 
 
 class Fields:
@@ -52,13 +55,15 @@ class Fields:
         """One line of text; empty where it is not given.
 
         Raises:
-            InvalidArgument: it is no text, has control characters, or is given twice, differently.
+            InvalidArgument: it is no text, too long, has control characters, or is given twice, differently.
         """
         name, value = self._take(names, "")
         if not isinstance(value, str):
             raise _wrong(name, value, "a text is needed")
         if _INVISIBLE.search(value):
             raise _wrong(name, value, "it has control characters")
+        if len(value.encode()) > _MAX_TEXT:
+            raise _wrong(name, value, f"it has more than {_MAX_TEXT} bytes")
         return value
 
     def integer(self, *names: str) -> int:

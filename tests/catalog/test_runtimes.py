@@ -65,7 +65,7 @@ def test_what_means_nothing_is_reported():
 
 @pytest.mark.parametrize(("cpu", "memory"), [("cpu_nanos", "memory_bytes"), ("cpu", "memory")])
 @pytest.mark.parametrize(
-    ("given", "meant"), [(0, 0), (7, 7), ("7", 7), ("+7", 7), ("007", 7), (BEST, BEST), (str(BEST), BEST)]
+    ("given", "meant"), [(0, 0), (7, 7), ("7", 7), ("+7", 7), ("0", 0), (BEST, BEST), (str(BEST), BEST)]
 )
 def test_integers_are_numbers_or_digits_under_both_names(cpu, memory, given, meant):
     runtime = registered(**{cpu: given, memory: given})
@@ -84,7 +84,8 @@ def test_negative_ones_are_refused_with_vaults_texts(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["abc", "", " 5", "5 ", "5.0", "0x10", "1e3", "٣", "--5", 5.0, 1e300, True, [5], {}]
+    "value",
+    ["abc", "", "010", "-07", " 5", "5 ", "5.0", "0x10", "1e3", "٣", "--5", 5.0, 1e300, True, [5], {}],
 )
 @pytest.mark.parametrize("field", ["cpu_nanos", "memory_bytes", "memory"])
 def test_what_is_no_integer_is_refused(field, value):
@@ -94,6 +95,12 @@ def test_what_is_no_integer_is_refused(field, value):
 @pytest.mark.parametrize("value", [BEST + 1, -BEST - 2, str(BEST + 1), 10**29, "9" * 30])
 def test_integers_of_more_than_64_bits_are_refused(value):
     assert refused(cpu_nanos=value).endswith('for field "cpu_nanos": it does not fit into 64 bits')
+
+
+@pytest.mark.parametrize("field", ["oci_runtime", "cgroup_parent"])
+def test_a_text_has_an_end(field):
+    assert getattr(registered(**{field: "é" * 2048}), field) == "é" * 2048
+    assert refused(**{field: "é" * 2048 + "a"}).endswith(f'for field "{field}": it has more than 4096 bytes')
 
 
 def test_endless_digits_are_no_integer_and_are_not_repeated():

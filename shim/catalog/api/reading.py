@@ -129,7 +129,7 @@ def _parse_body(body: bytes, kind: str) -> dict[str, Any]:
 
 def _parse_json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"error parsing JSON: {str(error)[:200]}") from error
     if not isinstance(value, dict):
@@ -138,6 +138,16 @@ def _parse_json(text: str) -> dict[str, Any]:
     if "\\u" in text and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise InvalidArgument("error parsing JSON: half of a surrogate pair")
     return value
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Which of two limits is meant nobody can tell; the others take the last, or the first.
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in found:
+            raise ValueError(f"{name[:80]!r} is there twice")
+        found[name] = value
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

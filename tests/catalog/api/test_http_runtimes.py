@@ -189,6 +189,8 @@ def test_a_field_that_cannot_be(api, field, value, said):
         (b'"text"', "an object is needed"),
         (b'{"cpu_nanos": NaN}', "NaN is no JSON"),
         (b'{"cpu_nanos": -Infinity}', "-Infinity is no JSON"),
+        (b'{"cpu_nanos": 1, "cpu_nanos": 1}', "'cpu_nanos' is there twice"),
+        (b'{"cpu_nanos": 1, "x": {"a": 1, "\\u0061": 2}}', "'a' is there twice"),
         (b'{"cpu_nanos": 1} trailing', "error parsing JSON"),
         (b'{"cpu_nanos": ' + b"9" * 5000 + b"}", "error parsing JSON"),
         (b"[" * 100_000, "error parsing JSON"),
