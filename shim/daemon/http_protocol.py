@@ -37,6 +37,7 @@ class HttpProtocol(H11Protocol):
         self._owed: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._discards = False
+        self._ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """A head is waited for."""
@@ -52,12 +53,13 @@ class HttpProtocol(H11Protocol):
             self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes at once
-        """The client sends no more. Is there a request that it has sent, it gets its answer; TLS has no half-open connections."""
+        """The client sends no more. What it has sent is answered, all of it; TLS has no half-open connections."""
         cycle = self.cycle
         # Uvicorn's annotations leave out that there may be none.
         if not cycle or cycle.response_complete or cycle.more_body or self.scheme == "https":  # type: ignore[truthy-bool]
             return False
-        cycle.keep_alive = False
+        self._ended = True
+        cycle.keep_alive = bool(self.conn.trailing_data[0])
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -79,6 +81,8 @@ class HttpProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """One request is answered. Called by uvicorn."""
         super().on_response_complete()
+        if self._ended and self.cycle.response_complete:
+            self.transport.close()
         self._watch()
 
     def shutdown(self) -> None:

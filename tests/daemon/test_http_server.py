@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.daemons import DaemonProcess
 
-RUNTIMES = "/v1/sys/plugins/runtimes/catalog"
+BELOW_V1 = "sys/plugins/runtimes/catalog"
+RUNTIMES = f"/v1/{BELOW_V1}"
 HEALTH = b"GET /v1/sys/health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -157,6 +158,16 @@ def test_a_client_that_sends_no_more_gets_its_answer(shared):
         assert envelope(read_all(sock))[0] in {200, 404}
 
 
+@pytest.mark.parametrize("rest", ["", "GET /v1/sys/he"])
+def test_a_client_that_sends_no_more_gets_all_its_answers(shared, rest):
+    one = f"POST {RUNTIMES}/container/many HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {shared.root}\r\n"
+    with closing(shared.raw(f"{one}Content-Length: 2\r\n\r\n{{}}".encode() * 20 + rest.encode())) as sock:
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock).count(b"HTTP/1.1 204") == 20
+    with shared.client() as client:
+        assert client.delete(f"{BELOW_V1}/container/many").status_code == 204
+
+
 def test_a_client_that_leaves_in_the_middle(shared):
     head = f"POST {RUNTIMES}/container/half HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {shared.root}\r\nContent-Length: 100\r\n\r\n"
     for data in (head[:20], head, head + '{"cpu_nanos": 1'):
@@ -165,7 +176,7 @@ def test_a_client_that_leaves_in_the_middle(shared):
             sock.shutdown(socket.SHUT_WR)
             read_all(sock)
     with shared.client() as client:
-        assert client.get(f"{RUNTIMES}/container/half").status_code == 404
+        assert client.get(f"{BELOW_V1}/container/half").status_code == 404
 
 
 def test_a_body_that_is_too_large_is_not_taken(shared):
