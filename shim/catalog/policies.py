@@ -29,6 +29,9 @@ DEFAULT = """\
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
 path "sys/capabilities-self" {
   capabilities = ["update"]
 }

@@ -231,6 +231,7 @@ _BUILT_IN = {"default": DEFAULT, ROOT: ""}
 _BUILT_IN_RULES = {
     "default": (
         Rule("auth/token/lookup-self", frozenset({"read"})),
+        Rule("auth/token/revoke-self", frozenset({"update"})),
         Rule("sys/capabilities-self", frozenset({"update"})),
     )
 }

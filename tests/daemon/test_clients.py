@@ -157,6 +157,9 @@ def test_hvac_does_all_of_it(daemon, vault):
     assert client.read(f"{RUNTIMES}/container/gvisor") is None
     capabilities = client.sys.get_capabilities(paths=[RUNTIMES])
     assert capabilities["data"]["capabilities"] == ["root"]
+    token = client.token
+    client.logout(revoke_token=True)
+    assert not vault(token).is_authenticated()
 
 
 def test_hvac_lists_by_get_for_the_strict(daemon, vault):

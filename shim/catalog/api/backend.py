@@ -42,7 +42,7 @@ class Backend:
     def __init__(self, catalog: Catalog, tokens: Tokens) -> None:
         self._tokens = tokens
         self._endpoints = [
-            *system_endpoints.endpoints(),
+            *system_endpoints.endpoints(tokens),
             *runtime_endpoints.endpoints(catalog),
             *plugin_endpoints.endpoints(catalog),
         ]

@@ -1,6 +1,7 @@
-"""What clients ask of any Vault before they come to what they want: is it there, which version, may I.
+"""What clients ask of any Vault before they come to what they want, and after: is it there, which version, may I; I am done.
 
-Source: Vault's API documentation of sys/health, sys/seal-status, sys/init, sys/capabilities-self, auth/token/lookup-self.
+Source: Vault's API documentation of sys/health, sys/seal-status, sys/init, sys/capabilities-self, auth/token/lookup-self and
+revoke-self.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from shim import __version__
-from shim.catalog.api.answer import Answer
+from shim.catalog.api.answer import Answer, nothing
 from shim.catalog.api.call import Operation
 from shim.catalog.api.routing import Endpoint
 from shim.errors import InvalidArgument
@@ -19,7 +20,7 @@ from shim.errors import InvalidArgument
 if TYPE_CHECKING:
     from shim.catalog.api.call import Call
     from shim.catalog.api.routing import Captures
-    from shim.catalog.tokens import Token
+    from shim.catalog.tokens import Token, Tokens
 
 __all__ = ["VAULT_VERSION", "endpoints"]
 
@@ -30,14 +31,20 @@ _CLUSTER = "ocishim"
 _MAX_PATHS = 256
 
 
-def endpoints() -> list[Endpoint]:
-    """The paths."""
+def endpoints(tokens: Tokens) -> list[Endpoint]:
+    """The paths, for whoever has one of ``tokens``."""
+
+    def revoke(call: Call, captured: Captures) -> Answer:  # noqa: ARG001 - as all handlers
+        tokens.revoke(_known(call).accessor)
+        return nothing()
+
     return [
         Endpoint.of("health", "sys/health", {Operation.READ: _health}, public=True),
         Endpoint.of("seal status", "sys/seal-status", {Operation.READ: _seal_status}, public=True),
         Endpoint.of("init", "sys/init", {Operation.READ: _init}, public=True),
         Endpoint.of("capabilities", "sys/capabilities-self", {Operation.UPDATE: _capabilities}),
         Endpoint.of("lookup", "auth/token/lookup-self", {Operation.READ: _lookup}),
+        Endpoint.of("revoke", "auth/token/revoke-self", {Operation.UPDATE: revoke}),
     ]
 
 

@@ -137,6 +137,18 @@ def test_lookup_self(api):
     assert refusal(api("GET", "auth/token/lookup-self", token="x")) == (403, ["permission denied"])
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_revoke_self(api, method):
+    token, _ = api.tokens.create(["some"])
+    other, _ = api.tokens.create(["some"])
+    bare, _ = api.tokens.create(["some"], default=False)
+    assert api(method, "auth/token/revoke-self", token=bare).status_code == 403
+    assert api(method, "auth/token/revoke-self", token=token).status_code == 204
+    assert api("GET", "auth/token/lookup-self", token=token).status_code == 403
+    assert refusal(api(method, "auth/token/revoke-self", token=token)) == (403, ["permission denied"])
+    assert api("GET", "auth/token/lookup-self", token=other).status_code == 200
+
+
 def test_capabilities_self(api):
     token = api.token("read", "sudo")
     ask = {"paths": [ONE, "sys/nothing"]}
