@@ -120,13 +120,14 @@ class HttpServer:
     ) -> None:
         sock.setblocking(False)
         timeout_s = self.access.timeout_s if tls else None
+        who = _name_of(sock)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 factory, sock, ssl=tls, ssl_handshake_timeout=timeout_s
             )
         except (OSError, ssl.CertificateError) as error:
             # A client that does not know our authority, or has no certificate for ours; or epoll's own limits.
-            _log.info("lost a connection that was being made: %s", error)
+            _log.info("lost a connection that was being made%s: %s", who, error)
             sock.close()
 
     def close(self) -> None:
@@ -143,3 +144,12 @@ class HttpServer:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # they learn it in the next turn of the loop
+
+
+def _name_of(sock: socket.socket) -> str:
+    """Who is at the other end of a TCP connection, for the log: the client itself learns little of a handshake that fails."""
+    try:
+        name = sock.getpeername()
+    except OSError:  # it has gone already
+        return ""
+    return f" from {name[0]}" if isinstance(name, tuple) else ""

@@ -302,6 +302,9 @@ class TestTls:
         daemon.stop()
         (line,) = lines(daemon)
         assert line["client"]["certificate"] == "CN=some client"
+        refused = [entry for entry in daemon.log.read_text().splitlines() if "being made" in entry]
+        assert len(refused) == 2
+        assert all(" from 127.0.0.1: " in entry for entry in refused), "who, and why"
 
     def test_plain_http_is_no_tls(self, secured):
         _, start = secured
