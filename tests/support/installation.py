@@ -30,8 +30,13 @@ class Installation:
     def ready(self) -> int:
         """A template serves, and has a fork that waits; its pid."""
         templates.ready(self.folder, **self.env)
-        bed.until(lambda: len(self.running()) == 2, "there is no fork")
+        bed.until(self._waits, "no fork waits")
         return self.template()
+
+    def _waits(self) -> bool:
+        """The one that has served ``-v`` has ended, and another one is in its place."""
+        pids = self.running()
+        return len(pids) == 2 and all(map(waits_for_somebody, pids))
 
     def template(self) -> int:
         """The pid of the one that forks."""
@@ -65,6 +70,17 @@ def started(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return sys.maxsize
+
+
+# poll, ppoll, accept and accept4.
+_WAITING = {"x86_64": {"7", "271", "43", "288"}, "aarch64": {"73", "202", "242"}}[os.uname().machine]
+
+
+def waits_for_somebody(pid: int) -> bool:
+    """Whether it sleeps until there is a connection."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/syscall").read_text().split()[0] in _WAITING
+    return False
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
