@@ -6,30 +6,36 @@ shim is gone, leaves the table.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from shim.cli import options, output
+from shim.cli import options
+from shim.cli.looks import EVERY_S, FIRST_S, percent, show, size, text
 from shim.cli.settings import Settings, pass_settings
 from shim.errors import NotFound, ShimError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
+    from shim.cli.looks import Row
     from shim.containers.measurement import Measurement
     from shim.containers.task_client import Task
 
 __all__ = ["command"]
 
-_FIRST_S = 0.5
-_EVERY_S = 1.0
-_COLUMNS = ("ID", ">CPU", ">MEMORY", ">LIMIT", ">PIDS", ">READ", ">WRITTEN")
+_COLUMNS = {
+    "ID": text("id"),
+    ">CPU": percent("cpu_percent"),
+    ">MEMORY": size("memory_bytes"),
+    ">LIMIT": size("memory_limit"),
+    ">PIDS": text("pids"),
+    ">READ": size("read_bytes"),
+    ">WRITTEN": size("written_bytes"),
+}
 
 
 @click.command("stats")
@@ -51,29 +57,24 @@ def command(settings: Settings, /, container_ids: tuple[str, ...], *, watch: boo
             except ShimError:
                 if container_ids:
                     raise
-        looks = _looks(tasks, strict=bool(container_ids))
-        with suppress(KeyboardInterrupt):
-            if watch and not as_json and _has_screen():
-                _show(looks)
-            for rows in looks:
-                _print(rows, as_json=as_json)
-                if not watch:
-                    return
+        show(_looks(tasks, strict=bool(container_ids)), _COLUMNS, watch=watch, as_json=as_json)
 
 
-def _looks(tasks: list[Task], *, strict: bool) -> Iterator[list[dict[str, Any]]]:
+def _looks(tasks: list[Task], *, strict: bool) -> Generator[list[Row]]:
     """One list of rows after the other, for ever. ``strict``: at the first look each must have something to tell."""
     before = _measure(tasks, strict=strict)
-    pause = _FIRST_S
+    pause = FIRST_S
     while True:
         time.sleep(pause)
         now = _measure(tasks, strict=False)
-        yield [
-            {"id": name, "cpu_percent": round(seen.cpu_percent(before[name]), 2), **asdict(seen)}
-            for name, seen in now.items()
-            if name in before
-        ]
-        before, pause = now, _EVERY_S
+        yield [_row(name, before[name], seen) for name, seen in now.items() if name in before]
+        before, pause = now, EVERY_S
+
+
+def _row(name: str, before: Measurement, now: Measurement) -> Row:
+    used = asdict(now)
+    del used["at_ns"]
+    return {"id": name, "cpu_percent": round(now.cpu_percent(before), 2), **used}
 
 
 def _measure(tasks: list[Task], *, strict: bool) -> Mapping[str, Measurement]:
@@ -88,36 +89,3 @@ def _measure(tasks: list[Task], *, strict: bool) -> Mapping[str, Measurement]:
             if strict:
                 raise
     return found
-
-
-def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    if not as_json:
-        output.print_table(_COLUMNS, map(_row, rows))
-        return
-    for row in rows:
-        output.print_json_line({name: value for name, value in row.items() if name != "at_ns"})
-
-
-def _has_screen() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def _show(looks: Iterator[list[dict[str, Any]]]) -> None:
-    from rich.live import Live  # noqa: PLC0415 - only where there is a screen
-
-    with Live(screen=True, auto_refresh=False) as live:
-        for rows in looks:
-            live.update(output.build_table(_COLUMNS, map(_row, rows)), refresh=True)
-
-
-def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    limit = row["memory_limit"]
-    return (
-        row["id"],
-        f"{row['cpu_percent']:.1f} %",
-        output.size(row["memory_bytes"]),
-        "-" if limit is None else output.size(limit),
-        str(row["pids"]),
-        output.size(row["read_bytes"]),
-        output.size(row["written_bytes"]),
-    )

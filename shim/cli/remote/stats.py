@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from shim.cli import options, output
+from shim.cli import options
+from shim.cli.looks import EVERY_S, FIRST_S, percent, show, size, text
 from shim.cli.remote.connection import connected
 from shim.cli.settings import Settings, pass_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
+    from shim.cli.looks import Row
     from shim.client import BlockingClient, Stats
 
 __all__ = ["command"]
 
-_FIRST_S = 0.5
-_EVERY_S = 1.0
-_COLUMNS = ("ID", ">CPU", ">MEMORY", ">READ", ">WRITTEN", ">RECEIVED", ">SENT")
+_COLUMNS = {
+    "ID": text("id"),
+    ">CPU": percent("cpu_percent"),
+    ">MEMORY": size("memory_bytes"),
+    ">READ": size("read_bytes"),
+    ">WRITTEN": size("written_bytes"),
+    ">RECEIVED": size("received_bytes"),
+    ">SENT": size("sent_bytes"),
+}
 
 
 @click.command("stats")
@@ -34,20 +42,13 @@ def command(settings: Settings, /, container_ids: tuple[str, ...], *, watch: boo
     CPU is a percentage of one CPU. Memory is without page cache that is not in use.
     With --json every look at a container is one line.
     """
-    with connected(settings) as client, suppress(KeyboardInterrupt):
+    with connected(settings) as client:
         ids = container_ids or [c.id for c in client.state().containers if c.status in {"running", "paused"}]
-        interval_s = _EVERY_S if watch else _FIRST_S
-        for rows in _looks(client, ids, interval_s):
-            if as_json:
-                for row in rows:
-                    output.print_json_line(row)
-            else:
-                output.print_table(_COLUMNS, map(_row, rows))
-            if not watch:
-                return
+        looks = _looks(client, ids, EVERY_S if watch else FIRST_S)
+        show(looks, _COLUMNS, watch=watch, as_json=as_json)
 
 
-def _looks(client: BlockingClient, ids: Any, interval_s: float) -> Iterator[list[dict[str, Any]]]:
+def _looks(client: BlockingClient, ids: Any, interval_s: float) -> Generator[list[Row]]:
     """One list of rows after the other, until all have ended. A share of CPU needs two looks."""
     with ExitStack() as stack:
         streams = {
@@ -86,8 +87,3 @@ def _use(stats: Stats) -> dict[str, int]:
         "received_bytes": sum(one.rx_bytes for one in stats.network_stats if one.name != "lo"),
         "sent_bytes": sum(one.Tx_bytes for one in stats.network_stats if one.name != "lo"),
     }
-
-
-def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = ("memory_bytes", "read_bytes", "written_bytes", "received_bytes", "sent_bytes")
-    return (row["id"], f"{row['cpu_percent']:.1f} %", *(output.size(row[name]) for name in sizes))
