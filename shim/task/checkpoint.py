@@ -12,8 +12,10 @@ Source: containerd's runc shim, process/init.go (``criu-dump.log``).
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from contextlib import contextmanager
+from collections import deque
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,6 +34,9 @@ __all__ = ["IMAGE_NOTE", "as_written", "check_image", "leave_note", "work_direct
 IMAGE_NOTE = "ocishim.json"
 """In an image that is complete."""
 _NOTED = ("tcp_established", "external_unix_sockets", "shell_job", "file_locks")
+_CRIU_ERROR = re.compile(rb"\bError \([^)]*\): *(.*)")
+_LAST_ERRORS = 4
+_MAX_ERROR = 200
 
 
 def check_image(options: CheckpointOptions) -> None:
@@ -100,6 +105,16 @@ def work_directory(
             (work / f"{log}.log").replace(kept)
         except OSError:  # it did not come to criu
             raise error from None
-        raise type(error)(f"{error} (see {kept})") from error
+        raise type(error)(f"{error}{_errors(kept)} (see {kept})") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _errors(log: Path) -> str:
+    """What criu complains of, which runtimes do not pass on: the cause, and before it what was none."""
+    found: deque[str] = deque(maxlen=_LAST_ERRORS)
+    with suppress(OSError), log.open("rb") as lines:
+        for line in lines:
+            if error := _CRIU_ERROR.search(line):
+                found.append(error[1][:_MAX_ERROR].decode("utf-8", "replace").strip(" ."))
+    return "".join(f"; {each}" for each in found)
