@@ -9,6 +9,9 @@ import termios
 
 import pexpect
 import pytest
+from support.api_daemon import daemon
+
+__all__ = ["daemon"]  # a fixture
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 
@@ -144,3 +147,14 @@ def test_stats_have_a_screen_of_their_own(program, bundle, ocishim):
     person.types("\x03")
     assert person.ends() == 0
     assert ocishim("delete", "--force", "c1").code == 0
+
+
+def test_so_have_those_of_a_daemon(program, bundle, daemon):
+    words = [*program, "--host", f"unix://{daemon.grpc_socket}"]
+    subprocess.run([*words, "run", "-d", bundle(["sleep", "1000"]), "c1"], check=True)
+    person = Person(words, "stats", "--watch")
+    person.sees(r"\x1b\[\?1049h")
+    person.sees("c1 ")
+    person.types("\x03")
+    assert person.ends() == 0
+    subprocess.run([*words, "delete", "--force", "c1"], check=True)
