@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ _LAYER_TYPES = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
 }
 _MOST_LAYERS = 512
+# NUL, and half of a character, which JSON has an escape for: neither can be handed on to any program.
+_IMPOSSIBLE = re.compile(r"[\0\ud800-\udfff]")
 
 # What Go calls the machines that uname(2) names so; the others are called the same.
 _ARCHITECTURES = {
@@ -120,16 +123,20 @@ def _text(table: Mapping[str, Any], key: str, what: str) -> str:
     value = table.get(key) or ""
     if not isinstance(value, str):
         raise _wrong(what, f"{key} is no text")
-    if "\0" in value:
-        raise _wrong(what, f"{key} has a NUL in it")
+    if _IMPOSSIBLE.search(value):
+        raise _wrong(what, f"{key} has what no text has in it")
     return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not _IMPOSSIBLE.search(value)
 
 
 def _texts(table: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
     value = table.get(key)
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(each, str) and "\0" not in each for each in value):
+    if not isinstance(value, list) or not all(map(_is_text, value)):
         raise _wrong(what, f"{key} is no list of texts")
     return tuple(value)
 
@@ -213,7 +220,7 @@ def parse_config(body: bytes, what: str) -> ImageConfig:
     table = _object(body, what)
     run, root = _table(table, "config", what), _table(table, "rootfs", what)
     labels = _table(run, "Labels", what)
-    if not all(isinstance(value, str) for value in labels.values()):
+    if not all(map(_is_text, [*labels, *labels.values()])):
         raise _wrong(what, "Labels are not texts")
     if root.get("type") != "layers":
         raise _wrong(what, f"rootfs.type is {root.get('type')!r}, and only 'layers' is known")

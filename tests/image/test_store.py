@@ -257,6 +257,25 @@ def test_limits_are_for_all_layers_together(root, tmp_path, is_empty):
         assert is_empty()
 
 
+@pytest.mark.parametrize("text", ["\0", "half a \ud800", "\udc80"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda t: {"Env": [f"A={t}"]},
+        lambda t: {"Entrypoint": [t]},
+        lambda t: {"User": t},
+        lambda t: {"WorkingDir": t},
+        lambda t: {"Labels": {"a": t}},
+        lambda t: {"Labels": {t: "a"}},
+    ],
+)
+def test_what_no_program_can_be_given(images, tmp_path, place, text, is_empty):
+    layout = make_layout(tmp_path / "l", [layer(HELLO)], place(text))
+    with pytest.raises(InvalidArgument, match="text"):
+        images.import_(layout)
+    assert is_empty()
+
+
 def _mutations():
     """What a manifest, an index or a configuration may have where something else belongs."""
     for value in (None, 7, "x", [], {}, [7], {"a": 7}, True):
