@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -235,9 +234,7 @@ def test_over_tcp(daemon, capfd, tmp_path):
     assert "STOPPING" in daemon.told()
     daemon.configure('grpc_tcp = "127.0.0.1:0"', *(f'{name} = "{path}"' for name, path in files.items()))
     daemon.start()
-    bed.until(lambda: "127.0.0.1:" in daemon.log.read_text(), "the port is not told")
-    (port,) = re.findall(r"127\.0\.0\.1:(\d+)", daemon.log.read_text())
-    host = ["--host", f"tcp://127.0.0.1:{port}", "--tls-ca", str(authority.path)]
+    host = ["--host", f"tcp://127.0.0.1:{daemon.port}", "--tls-ca", str(authority.path)]
     own, own_key = authority.issue("client")
     assert app.run([*host, "--tls-cert", str(own), "--tls-key", str(own_key), "list", "--json"]) == 0
     assert capfd.readouterr() == ("[]\n", "")
@@ -245,7 +242,7 @@ def test_over_tcp(daemon, capfd, tmp_path):
     other, other_key = Authority(tmp_path / "others").issue("client")
     assert app.run([*host, "--tls-cert", str(other), "--tls-key", str(other_key), "list"]) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert f"tcp://127.0.0.1:{port} cannot be reached" in line
+    assert f"tcp://127.0.0.1:{daemon.port} cannot be reached" in line
 
 
 def test_the_host_of_the_environment(monkeypatch, capfd):

@@ -253,17 +253,15 @@ class TestTls:
         certificate, key = authority.issue("server")
 
         def start(*more):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
             table = (
                 "grpc = false",
-                f'tcp = "127.0.0.1:{port}"',
+                'tcp = "127.0.0.1:0"',
                 f'tls_certificate = "{certificate}"',
                 f'tls_key = "{key}"',
                 *more,
             )
             daemon = make_daemon(*table).start()
-            return daemon, lambda *trust: secure_client(daemon, port, *trust)
+            return daemon, lambda *trust: secure_client(daemon, daemon.port, *trust)
 
         return authority, start
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -67,10 +65,8 @@ def test_after_a_kill(make_daemon):
 def test_over_tls_for_those_who_have_a_certificate(make_daemon, tmp_path):
     authority, clients = Authority(tmp_path), Authority(tmp_path, "clients")
     certificate, key = authority.issue("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    make_daemon(
-        f'grpc_tcp = "127.0.0.1:{port}"',
+    daemon = make_daemon(
+        'grpc_tcp = "127.0.0.1:0"',
         f'tls_certificate = "{certificate}"',
         f'tls_key = "{key}"',
         f'tls_client_ca = "{clients.path}"',
@@ -79,7 +75,7 @@ def test_over_tls_for_those_who_have_a_certificate(make_daemon, tmp_path):
     def call(*pair):
         chain, secret = (path.read_bytes() for path in pair) if pair else (None, None)
         secrets = grpc.ssl_channel_credentials(authority.path.read_bytes(), secret, chain)
-        with grpc.secure_channel(f"localhost:{port}", secrets) as channel:
+        with grpc.secure_channel(f"localhost:{daemon.port}", secrets) as channel:
             return state(channel)
 
     assert call(*clients.issue("me")).machine.cpus > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from support import bed
 
 from shim.catalog import Tokens
 
 DEADLINE_S = 30
+_PORT = re.compile(r"127\.0\.0\.1:(\d+)")
 
 
 class DaemonProcess:
@@ -93,6 +96,12 @@ class DaemonProcess:
         self._notify.close()
         print(self.log.read_text() if self.log.exists() else "")  # noqa: T201 - pytest shows it for tests that fail
         shutil.rmtree(self.folder)
+
+    @property
+    def port(self) -> int:
+        """Where it listens, told to listen at any port of 127.0.0.1."""
+        bed.until(lambda: _PORT.search(self.log.read_text()), "the port is not told")
+        return int(_PORT.findall(self.log.read_text())[-1])
 
     @property
     def root(self) -> str:
