@@ -17,13 +17,14 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 
 from shim.errors import InvalidArgument
+from shim.process.tasks import first_of
 from shim.proto.streaming_pb2 import StreamInit
 from shim.proto.transfer_pb2 import Data, WindowUpdate
 from shim.transport.calls import Method
 from shim.ttrpc import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from shim.stdio import Channel, Exchange
     from shim.transport.calls import CallContext
@@ -58,10 +59,10 @@ class StreamingService:
         channel = await self._exchange.find(stream_id)
         async with channel.held() as still_ours:
             if channel.to_process:
-                await _first_of(_take(stream, channel), channel.withdrawn.wait())
+                await first_of(_take(stream, channel), channel.withdrawn.wait())
             else:
                 window = _Window()
-                await _first_of(_give(stream, channel, window, still_ours), _widen(stream, window))
+                await first_of(_give(stream, channel, window, still_ours), _widen(stream, window))
 
 
 class _Window:
@@ -121,19 +122,6 @@ async def _take(stream: Stream, channel: Channel) -> None:
             await stream.send(_packed(WindowUpdate(update=taken)))
             left, taken = left + taken, 0
     channel.finish()
-
-
-async def _first_of(*works: Coroutine[None, None, object]) -> None:
-    """All are run until one of them ends; raises what that one raised."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 def _packed(message: Message) -> AnyMessage:

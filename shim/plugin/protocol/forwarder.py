@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shim.errors import ShimError
 from shim.linux.sockets import peer_credentials
+from shim.process.tasks import first_of
 
 if TYPE_CHECKING:
     import socket
@@ -112,15 +113,7 @@ class Forwarder:
 
 async def _exchange(near: Stream, far: Stream) -> None:
     """Copies both ways until one side ends: HTTP/2 needs no half of a connection. What was read has been written then."""
-    copies = [asyncio.ensure_future(_copy(near[0], far[1])), asyncio.ensure_future(_copy(far[0], near[1]))]
-    try:
-        done, _ = await asyncio.wait(copies, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for copy in copies:
-            copy.cancel()
-        await asyncio.gather(*copies, return_exceptions=True)
-    for copy in done:
-        copy.result()
+    await first_of(_copy(near[0], far[1]), _copy(far[0], near[1]))
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
