@@ -25,6 +25,7 @@ __all__ = [
     "CLONE_FS",
     "CLONE_NEWIPC",
     "CLONE_NEWNET",
+    "CLONE_NEWNS",
     "CLONE_NEWPID",
     "CLONE_NEWUTS",
     "apart",

@@ -13,11 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from ctypes import c_int
-from threading import Thread
 from typing import TYPE_CHECKING
 
-from shim.linux.libc import bind, fail, get_errno
 from shim.linux.mount_api import (
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FLAG,
@@ -41,13 +38,12 @@ from shim.linux.mount_api import (
     mount,
     move_mount,
 )
+from shim.linux.namespaces import CLONE_FS, apart, unshare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 __all__ = ["mount_overlay", "relative_lowerdirs", "split_lowerdir"]
-
-CLONE_FS = 0x200
 
 # The old flags that have a name in the new interface; RDONLY, NOSUID, NODEV and NOEXEC even have the same value.
 _SAME = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -62,8 +58,6 @@ _ATTRIBUTES = {
 # A kernel without the interface, a sandbox that forbids it, an overlay without ``lowerdir+``, a value beyond the 255
 # bytes that fsconfig takes.
 _TRY_THE_OLD_WAY = frozenset({errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP})
-
-_unshare = bind("unshare", c_int)
 
 
 def split_lowerdir(value: str) -> list[str]:
@@ -112,22 +106,13 @@ def _mount_piecewise(target_fd: int, flags: int, lowers: Sequence[str], options:
 
 def _in_directory(directory: str, action: Callable[[], None]) -> None:
     """``action`` has run with ``directory`` as working directory; nobody else's has changed."""
-    failure: list[OSError] = []
 
     def run() -> None:
-        try:
-            if _unshare(CLONE_FS) != 0:
-                fail(get_errno())
-            os.chdir(directory)
-            action()
-        except OSError as error:
-            failure.append(error)
+        unshare(CLONE_FS)
+        os.chdir(directory)
+        action()
 
-    thread = Thread(target=run, name="mount")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
+    apart(run)
 
 
 def _mount_relative(target_fd: int, flags: int, lowers: Sequence[str], options: Sequence[str]) -> None:
