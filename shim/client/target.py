@@ -19,9 +19,9 @@ __all__ = ["Target", "TlsFiles"]
 _MAX_ANSWER: Final = 64 << 20
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_ANSWER),
-    # A daemon that comes back is found again soon; otherwise it takes up to two minutes.
+    # A daemon that comes back is found again soon; otherwise it takes up to two minutes. What grpc calls min_reconnect_backoff
+    # stays at its 20 s: that is how long an attempt may take.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Not through a proxy of the environment: what is asked for is on this host, or has a certificate of its own.
     ("grpc.enable_http_proxy", 0),

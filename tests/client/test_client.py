@@ -139,3 +139,28 @@ async def test_one_client_waits_while_another_works(daemon, bundle):
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def copy(reader, writer):
+    with suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+    writer.close()
+
+
+async def test_a_connection_may_take_its_time(daemon, state_root):
+    """As one does from far away, or to a host that has much to do."""
+    over = asyncio.Event()
+
+    async def late(reader, writer):
+        await asyncio.sleep(0.5)
+        from_daemon, to_daemon = await asyncio.open_unix_connection(daemon.grpc_socket)
+        await asyncio.gather(copy(reader, to_daemon), copy(from_daemon, writer))
+        over.set()
+
+    far = f"{state_root}/far"
+    async with await asyncio.start_unix_server(late, far):
+        async with Client(f"unix://{far}") as client:
+            assert (await client.state()).machine.cpus == os.cpu_count()
+        await over.wait()
+    os.unlink(far)
