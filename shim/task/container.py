@@ -160,6 +160,7 @@ class Container:
         async with process.for_start():
             if isinstance(process, ExecProcess):
                 self._check_alive()
+                self._shop.migration.expect()
                 pid = await process.start(self._shop, self.driver, self.bundle)
                 self._shop.publish(events.ExecStarted(self.id, exec_id, pid))
                 return pid
@@ -187,6 +188,7 @@ class Container:
         parsed = oci_process.parse(spec, f"process of exec {exec_id}")
         io = ProcessIO(f"{self.id}/{exec_id}", streams, self._settings, self._shop.copier, self._shop.reaper)
         self.execs[exec_id] = ExecProcess(self.id, exec_id, parsed, io, self._ending.exec_ended)
+        self._shop.migration.expect()
         self._shop.publish(events.ExecAdded(self.id, exec_id))
 
     async def wait(self, exec_id: str = "") -> Exit:

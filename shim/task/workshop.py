@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shim.cgroup.migration import Migration
 from shim.stdio import Copier
 from shim.task.sandbox_request import SANDBOX_ANNOTATION
 
@@ -49,6 +50,10 @@ class Workshop:
     copier: Copier = field(default_factory=Copier)
     sandboxes: Mapping[str, Pod] = field(default_factory=dict)
     """By their ids, for the containers that are made in them."""
+    migration: Migration = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.migration = Migration(self.hierarchy)
 
     def sandbox_of(self, annotations: Mapping[str, str]) -> Pod | None:
         """The sandbox that a container with these annotations belongs to, if it is one of ours."""
