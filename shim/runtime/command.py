@@ -4,6 +4,7 @@
   memory, descriptor ``LOG_FD`` of the child: a full or read-only disk cannot hide the error text, and nothing has to be
   removed. runsc's sandbox keeps it open for life and a container could make it log for ever, so the file is
   sealed against growth when the call is over. (A pipe was rejected: a late writer in crun's init would die of SIGPIPE.)
+* **File.** What a call reads is a file in memory, too, descriptor ``FILE_FD`` of the child.
 * **Standard streams.** With ``fds`` they are the container's and become its init's. All three runtimes then print
   their error on the container's stderr as well as in the log: the bytes of a failed ``create`` or ``exec``
   in that stream are never the container's, and a caller that starts to copy after success can drop them.
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
     from shim.linux.fd import OwnedFd
     from shim.process import Child, Exit, Reaper
 
-__all__ = ["LOG_PATH", "Result", "StdioFds", "run"]
+__all__ = ["FILE_PATH", "LOG_PATH", "Result", "StdioFds", "run"]
 
 _log = logging.getLogger(__name__)
 
 LOG_FD = 3
 LOG_PATH = f"/proc/self/fd/{LOG_FD}"
+FILE_FD = 4
+FILE_PATH = f"/proc/self/fd/{FILE_FD}"
 
 _STDOUT_BYTES = 16 << 20
 _STDERR_BYTES = 32 << 10
@@ -79,12 +82,13 @@ async def run(
     timeout: float | None,  # noqa: ASYNC109  # the deadline is this function's purpose: it kills
     fds: StdioFds | None = None,
     stdin: bytes = b"",
+    file: bytes | None = None,
     env: Sequence[bytes] | None = None,
 ) -> Result:
     """Run ``argv`` to its end and return how it ended, whatever its exit code.
 
     ``name`` is what errors call it. ``env`` is an ``environment``, by default that of now. ``fds`` stay the
-    caller's; without them ``stdin`` is fed and the output captured.
+    caller's, and with them ``file`` is what is at ``FILE_PATH``; without them ``stdin`` is fed and the output captured.
     When it takes longer than ``timeout`` seconds, or the caller is cancelled, it is killed with all it has started.
 
     Raises:
@@ -97,7 +101,7 @@ async def run(
         if env is None:
             env = environment()
         if fds is not None:
-            return await _run_on(reaper, argv, env, name, timeout, fds)
+            return await _run_on(reaper, argv, env, name, timeout, fds, file)
         return await _run_captured(reaper, argv, env, name, timeout, stdin)
     except OSError as error:
         raise from_os_error(error, f"{name}: cannot run {argv[0]}") from error
@@ -110,9 +114,14 @@ async def _run_on(
     name: str,
     limit_s: float | None,
     fds: StdioFds,
+    file: bytes | None,
 ) -> Result:
-    with memfd_create("runtime-log") as log:
-        child = _spawn(reaper, argv, env, (*fds, log.fileno()))
+    with ExitStack() as stack:
+        log = stack.enter_context(memfd_create("runtime-log"))
+        given = [*fds, log.fileno()]
+        if file is not None:
+            given.append(stack.enter_context(memfd_create("runtime-file", file)).fileno())
+        child = _spawn(reaper, argv, env, given)
         ended = await _end_of(child, name, limit_s)
         return Result(ended, b"", b"", _errors(log, name))
 
@@ -175,6 +184,8 @@ async def _kill(child: Child, name: str) -> None:
 def _errors(log: OwnedFd, name: str) -> tuple[str, ...]:
     forbid_growth(log)
     size = os.fstat(log.fileno()).st_size
+    if not size:
+        return ()
     found = records(os.pread(log.fileno(), _LOG_BYTES, max(0, size - _LOG_BYTES)))
     for record in found:
         _log.log(_LEVELS.get(record.level, logging.DEBUG), "%s: %s", name, record.message)

@@ -97,20 +97,22 @@ class Driver:
     async def exec(
         self,
         container_id: str,
-        process_json_path: str,
+        process: bytes,
         *,
         stdio_fds: StdioFds,
         pid_file: str,
         console_socket: str | None = None,
     ) -> int | None:
-        """A further process runs, or has run; ``pid_file`` holds the pid of a child of ours that exits as it does.
+        """A further process, ``process`` as OCI has it in JSON, runs, or has run.
+
+        ``pid_file`` holds the pid of a child of ours that exits as it does.
 
         Returns the process's pid inside its sandbox, for ``kill_process``; None where ``pid_file`` names the process.
         """
         line = self._line.exec(
-            container_id, process_json_path, pid_file=pid_file, console_socket=console_socket
+            container_id, command.FILE_PATH, pid_file=pid_file, console_socket=console_socket
         )
-        await self._run("exec", container_id, line, fds=stdio_fds)
+        await self._run("exec", container_id, line, fds=stdio_fds, file=process)
         return None
 
     async def kill(self, container_id: str, number: int, *, all_processes: bool = False) -> None:
@@ -210,12 +212,13 @@ class Driver:
         *,
         fds: StdioFds | None = None,
         stdin: bytes = b"",
+        file: bytes | None = None,
         bounded: bool = True,
     ) -> Result:
         name = " ".join(filter(None, (self.kind, verb, container_id)))
         timeout = self._timeout if bounded else None
         result = await command.run(
-            self._reaper, argv, name=name, timeout=timeout, fds=fds, stdin=stdin, env=self._env
+            self._reaper, argv, name=name, timeout=timeout, fds=fds, stdin=stdin, file=file, env=self._env
         )
         if result.exit.status != 0:
             raise self._failure(verb, name, result)

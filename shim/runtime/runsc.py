@@ -11,7 +11,8 @@ A sandbox that crashes is a Go program that panics: its exit, and so its contain
 What the runscs of Debian 12 (2022) and of 2024 do that a caller must not run into:
 
 * ``create`` with the id of a running container fails, but destroys that container's state first (fixed in 2024).
-* ``exec --detach`` starts itself again without every argument that contains ``detach``, ids and paths too.
+* ``exec --detach`` starts itself again without every argument that contains ``detach``, ids and paths too, and without our
+  descriptors.
 * ``pause`` before ``start`` freezes the sandbox and panics; nothing thaws it any more.
 * ``start`` that fails leaves the sandbox, in state created; only ``delete --force`` ends it. ``kill`` is refused then.
 * Signals above 31, and 0, are unknown to it.
@@ -198,22 +199,24 @@ class Runsc(Driver):
     async def exec(
         self,
         container_id: str,
-        process_json_path: str,
+        process: bytes,
         *,
         stdio_fds: StdioFds,
         pid_file: str,
         console_socket: str | None = None,
     ) -> int | None:
         """As ``Driver.exec``."""
-        line = self._line.exec(
-            container_id, process_json_path, pid_file=pid_file, console_socket=console_socket
-        )
+        file = f"{pid_file}.process"
+        line = self._line.exec(container_id, file, pid_file=pid_file, console_socket=console_socket)
         _refuse_lost_arguments(line)
         try:
+            _write(file, process)
             await self._run("exec", container_id, line, fds=stdio_fds)
         except BaseException:
             _remove(inner_pid_file(pid_file))
             raise
+        finally:
+            _remove(file)
         return _taken_pid(inner_pid_file(pid_file))
 
     async def kill_process(self, container_id: str, pid: int, number: int) -> None:
@@ -339,6 +342,10 @@ def _taken_pid(file: str) -> int:
         raise Unknown(f"OCI runtime exec failed: no pid in {file}: {error}") from error
     finally:
         _remove(file)
+
+
+def _write(file: str, data: bytes) -> None:
+    Path(file).write_bytes(data)
 
 
 def _remove(file: str) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from shim.cgroup.limits import cpu_nanos_to_quota
 from shim.errors import FailedPrecondition, InvalidArgument, NotFound, from_os_error
+from shim.linux.fd import OwnedFd
 from shim.linux.mounts import unmount_tree
 from shim.oci import spec as oci_spec
 from shim.process.thread import in_thread
@@ -114,7 +115,8 @@ class Bundle:
         """
         file = self.pid_file(name)
         try:
-            return int(file.read_text(encoding="ascii"))
+            with OwnedFd(os.open(file, os.O_RDONLY | os.O_CLOEXEC)) as opened:
+                return int(os.read(opened.fileno(), 32))
         except (OSError, ValueError) as error:
             raise NotFound(f"the OCI runtime left no pid in {file}: {error}") from error
 

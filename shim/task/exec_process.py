@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shim.errors import FailedPrecondition, NotFound, ShimError
@@ -48,6 +49,7 @@ class ExecProcess(TaskProcess):
         self._container_id = container_id
         self._told = told
         self._inside_pid: int | None = None
+        self._leave_no_file: Callable[[], None] = lambda: None
         self._spec = {**spec, "terminal": io.streams.terminal}
         self._size: Winsize | None = None
 
@@ -79,33 +81,28 @@ class ExecProcess(TaskProcess):
     async def _run_runtime(self, shop: Workshop, driver: Driver, bundle: Bundle) -> Child:
         # The id itself may be as long as a file name can be, and means something to a runtime (runsc's "detach").
         name = f"exec-{next(_numbers)}"
-        file = bundle.path / f".{name}.json"
-        try:
-            await self.io.open()
-            file.write_bytes(to_json(self._sized_spec()))
-            with shop.reaper.window() as window:
-                async with self._terminal() as terminal:
-                    try:
-                        self._inside_pid = await driver.exec(
-                            self._container_id,
-                            str(file),
-                            stdio_fds=self.io.runtime_fds,
-                            pid_file=str(bundle.pid_file(name)),
-                            console_socket=self.io.console_socket,
-                        )
-                    except BaseException:
-                        # A runtime that is killed late has made a process, which is our child now.
-                        with suppress(NotFound):
-                            self.child = window.adopt(bundle.read_pid(name))
-                        raise
-                    self.child = child = window.adopt(bundle.read_pid(name))
-                    self.pid = child.pid
-                    await (terminal or self.io.started())
-            return child
-        finally:
-            with suppress(OSError):
-                file.unlink()
-            bundle.remove_pid(name)
+        # At the end: a disk may take longer for it than all the rest does.
+        self._leave_no_file = partial(bundle.remove_pid, name)
+        await self.io.open()
+        with shop.reaper.window() as window:
+            async with self._terminal() as terminal:
+                try:
+                    self._inside_pid = await driver.exec(
+                        self._container_id,
+                        to_json(self._sized_spec()),
+                        stdio_fds=self.io.runtime_fds,
+                        pid_file=str(bundle.pid_file(name)),
+                        console_socket=self.io.console_socket,
+                    )
+                except BaseException:
+                    # A runtime that is killed late has made a process, which is our child now.
+                    with suppress(NotFound):
+                        self.child = window.adopt(bundle.read_pid(name))
+                    raise
+                self.child = child = window.adopt(bundle.read_pid(name))
+                self.pid = child.pid
+                await (terminal or self.io.started())
+        return child
 
     def resize(self, size: Winsize) -> None:
         """As ``TaskProcess.resize``; the process finds the size that it had before the start."""
@@ -137,6 +134,7 @@ class ExecProcess(TaskProcess):
 
     async def leave(self) -> None:
         """What ``delete`` does, in any state: a process that is stuck in the kernel keeps nothing of ours."""
+        self._leave_no_file()
         if self.state is State.STOPPED:
             await self.io.drain()
         await self.io.close()
@@ -164,6 +162,7 @@ class ExecProcess(TaskProcess):
             await asyncio.gather(terminal, return_exceptions=True)
 
     async def _failed(self) -> None:
+        self._leave_no_file()
         if self.child is not None:
             with suppress(ShimError, OSError):
                 self.child.send_signal(9)

@@ -91,13 +91,13 @@ class Playground:
             return self._adopted(window, pid_file)
 
     async def exec(
-        self, name: str, process_json: Path, console_socket: str | None = None
+        self, name: str, process: bytes, console_socket: str | None = None
     ) -> tuple[Child, int | None]:
         pid_file = self.folder / "exec.pid"
         with self.reaper.window() as window, self.stdio() as fds:
             inner = await self.driver.exec(
                 name,
-                str(process_json),
+                process,
                 stdio_fds=fds,
                 pid_file=str(pid_file),
                 console_socket=console_socket,

@@ -28,11 +28,9 @@ pytestmark = pytest.mark.root
 SLEEP = ["sleep", "1000"]
 
 
-def write_process(folder: Path, args: list[str], **fields: object) -> Path:
-    file = folder / "process.json"
+def process_of(args: list[str], **fields: object) -> bytes:
     process = {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, **fields}
-    file.write_text(json.dumps(process))
-    return file
+    return json.dumps(process).encode()
 
 
 async def raises(kind: type[ShimError], call) -> str:
@@ -76,7 +74,7 @@ def test_states_decide_what_is_possible(leaks, runtime, playground, bundle):
         await raises(FailedPrecondition, driver.delete("one"))
         await driver.pause("one")
         assert (await driver.state("one"))["status"] == "paused"
-        await raises(FailedPrecondition, here.exec("one", write_process(here.folder, ["true"])))
+        await raises(FailedPrecondition, here.exec("one", process_of(["true"])))
         await driver.resume("one")
         pids = await driver.ps("one")
         assert pids == ([1] if driver.waits_by_command else [init.pid])
@@ -85,7 +83,7 @@ def test_states_decide_what_is_possible(leaks, runtime, playground, bundle):
         await raises(NotFound, driver.kill("one", signal.SIGTERM))
         await raises(FailedPrecondition, driver.start("one"))
         await raises(FailedPrecondition, driver.pause("one"))
-        await raises(FailedPrecondition, here.exec("one", write_process(here.folder, ["true"])))
+        await raises(FailedPrecondition, here.exec("one", process_of(["true"])))
         await driver.delete("one")
 
     playground(runtime, body)
@@ -103,7 +101,7 @@ def test_an_unknown_container_is_not_found(leaks, runtime, playground):
             driver.ps("none"),
             driver.pause("none"),
             driver.resume("none"),
-            here.exec("none", write_process(here.folder, ["true"])),
+            here.exec("none", process_of(["true"])),
         ]
         for call in calls:
             await raises(NotFound, call)
@@ -119,14 +117,14 @@ def test_processes_run_in_a_running_container(leaks, runtime, playground, bundle
         init = await here.create("one", folder)
         await here.driver.start("one")
         child, inner = await here.exec(
-            "one", write_process(here.folder, ["sh", "-c", "echo $A; exit 7"], env=["PATH=/bin", "A=b"])
+            "one", process_of(["sh", "-c", "echo $A; exit 7"], env=["PATH=/bin", "A=b"])
         )
         assert (await child.wait()).status == 7
         assert here.out.read_text() == "b\n"
         assert (inner is not None) == here.driver.waits_by_command
 
         wait_for_usr1 = "trap 'exit 5' USR1; echo ready; sleep 1000 & wait"
-        child, inner = await here.exec("one", write_process(here.folder, ["sh", "-c", wait_for_usr1]))
+        child, inner = await here.exec("one", process_of(["sh", "-c", wait_for_usr1]))
         await here.printed("ready")
         if inner is None:
             child.send_signal(signal.SIGUSR1)
@@ -197,7 +195,7 @@ def test_a_program_that_cannot_run_has_a_shells_exit_code(
         await here.create("sleeper", sleeper)
         await here.driver.start("sleeper")
         for args, code in cases:
-            text = await raises(Unknown, here.exec("sleeper", write_process(here.folder, args)))
+            text = await raises(Unknown, here.exec("sleeper", process_of(args)))
             assert exec_exit_code(text) == code, (args, text)
         assert text.startswith("OCI runtime exec failed: ")
 
@@ -215,7 +213,7 @@ def test_terminals_come_through_the_console_socket(leaks, runtime, playground, b
     folder = bundle(["sh", "-c", "test -t 0 && echo on a terminal; exec sleep 1000"], terminal=True)
 
     async def body(here):
-        process = write_process(here.folder, ["sh", "-c", "test -t 0 && exit 4"], terminal=True)
+        process = process_of(["sh", "-c", "test -t 0 && exit 4"], terminal=True)
         path = str(here.folder / "console.sock")
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX) as listener:

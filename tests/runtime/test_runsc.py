@@ -150,10 +150,9 @@ def test_what_broke_the_sandbox_is_told(runsc, bundle):
 
 
 @pytest.mark.root
-def test_an_argument_that_runsc_would_lose_is_refused(runsc, bundle, tmp_path):
+def test_an_argument_that_runsc_would_lose_is_refused(runsc, bundle):
     folder = bundle(["sleep", "1000"])
-    process = tmp_path / "process.json"
-    process.write_text(json.dumps({"args": ["true"], "cwd": "/"}))
+    process = json.dumps({"args": ["true"], "cwd": "/"}).encode()
 
     async def body(here):
         await here.create("detached", folder)
