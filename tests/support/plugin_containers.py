@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support import bed, go_plugin
 from support.oci_images import make_image
+from support.python_image import make_python_image
 from support.shims import CgroupParent
 
 from shim.config import Config as Settings
@@ -24,10 +25,12 @@ __all__ = [
     "FOREVER",
     "GO_IMAGE",
     "IMAGE",
+    "PYTHON_IMAGE",
     "MakePlugin",
     "go_image",
     "parent",
     "plugin",
+    "python_image",
     "settings",
     "socket_dir",
     "store",
@@ -35,6 +38,7 @@ __all__ = [
 
 IMAGE = "ocishim.test/plugin"
 GO_IMAGE = "ocishim.test/go-plugin"
+PYTHON_IMAGE = "ocishim.test/python-plugin"
 FOREVER = "trap 'exit 5' TERM; while :; do sleep 0.01; done"
 """A line of shell that runs until it is asked to end: as the first process of a container it has to want to."""
 
@@ -67,6 +71,16 @@ def go_image(store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         layout = make_image(folder / tag, files, {"Entrypoint": ["/plugin"], "User": user})
         image = Images(store).import_(layout, f"{GO_IMAGE}:{tag}")
     return image.id
+
+
+@pytest.fixture(scope="session")
+def python_image(store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of the image PYTHON_IMAGE:latest, the plugin in Python, which runs as another user."""
+    files = {"etc/passwd": b"vault:x:100:1000::/:\n", "tmp": tmp_path_factory.mktemp("tmp")}
+    files["tmp"].chmod(0o1777)
+    folder = tmp_path_factory.mktemp("python") / "layout"
+    layout = make_python_image(folder, "support.python_plugin", {"User": "vault"}, files)
+    return Images(store).import_(layout, f"{PYTHON_IMAGE}:latest").id
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ async def main() -> None:
         def connected(*stream: Any) -> None:
             plugin.mux = Server(stream, behind)
 
-        await asyncio.start_unix_server(connected, path)
+        await asyncio.start_unix_server(connected, sock=plugin.shared.listen(path))
     print(f"1|2|unix|{path}|grpc|{certificate}{end}", flush=True)  # noqa: T201 - the handshake
     await plugin.ended.wait()
     await server.close()
