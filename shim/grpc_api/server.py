@@ -41,6 +41,7 @@ from shim.grpc_api.stats import StatsStreams
 from shim.grpc_api.tls import TlsListener, credentials
 from shim.process.thread import in_thread
 from shim.proto import first_api_pb2 as wire
+from shim.service import unsent
 from shim.store.storage import open_storage
 from shim.transport.server import Server
 
@@ -120,6 +121,7 @@ class ApiServer:
         await self._log.open()
         await self._events_server.serve(await in_thread(listen, self._events_path))
         self._hears = True
+        await in_thread(unsent.prepare, unsent.directory_of(self._events_path))
         await self._reconciler.look()
         await self._api.open()
         self._reconciling = asyncio.create_task(self._reconciler.run())

@@ -2,7 +2,8 @@
 
 One queue, one sender: what is told first is sent first, and nothing overtakes an event that has to be tried again. While
 containerd is down the queue grows; each container may have ``KEPT`` events in it, and when it has more, its oldest one that is
-no end (exit, delete, out of memory) is dropped, and counted. Ends are never dropped.
+no end (exit, delete, out of memory) is dropped, and counted. Ends are never dropped, but those of execs that our own daemon
+has not taken.
 
 Without an address (nobody who started us has a place for events) they are dropped at once. Our own daemon finds on disk
 (``unsent.py``) what nobody took to the end.
@@ -44,6 +45,7 @@ _SERVICE = "containerd.services.events.ttrpc.v1.Events"
 _CALL_S = 5.0
 _FIRST_DELAY_S = 0.05
 _MAX_DELAY_S = 2.0
+_ROUNDS = 4
 _ENDS = (TaskExited, TaskDeleted, TaskOom)
 
 
@@ -90,9 +92,11 @@ class Publisher:
 
     async def close(self, timeout_s: float) -> None:
         """What is left was sent, or ``timeout_s`` is over, and then left on disk or dropped; the connection is closed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._empty.wait()
+        # What is left on disk is not lost: who was not there is not waited for.
+        if not (self._leave_in and self._complained):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._empty.wait()
         if self._sender is not None:
             self._sender.cancel()
             with suppress(asyncio.CancelledError):
@@ -125,12 +129,18 @@ class Publisher:
     def _drop_one(self, container_id: str) -> None:
         for index, waiting in enumerate(self._queue):
             # The first may be on its way already.
-            if index and waiting.event.container_id == container_id and not isinstance(waiting.event, _ENDS):
+            if index and waiting.event.container_id == container_id and self._may_go(waiting.event):
                 del self._queue[index]
                 self._forget(container_id)
                 self.dropped += 1
                 self._complain_full(container_id)
                 return
+
+    def _may_go(self, event: Event) -> bool:
+        # containerd starts no execs while it is away; ocishim does while the daemon is, as many as there may be.
+        if self._leave_in and isinstance(event, TaskExited):
+            return event.id != event.container_id
+        return not isinstance(event, _ENDS)
 
     def _forget(self, container_id: str) -> None:
         self._per_container[container_id] -= 1
@@ -139,7 +149,11 @@ class Publisher:
 
     async def _send_all(self) -> None:
         while True:
-            await self._more.wait()
+            if not self._queue:
+                await self._more.wait()
+                # The answers to those who wait for what has happened go first: that of Wait is four rounds of the loop away.
+                for _ in range(_ROUNDS):
+                    await asyncio.sleep(0)
             await self._send_first()
             waiting = self._queue.popleft()
             self._forget(waiting.event.container_id)

@@ -2,6 +2,8 @@
 
     <socket of the daemon>.unsent/<time>-<pid>.json     those of one shim, in order
 
+The daemon makes the directory, which stays: it says that there is somebody to tell, if not now.
+
 Source: containerd api/services/ttrpc/events/v1, whose envelopes they are.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64decode, b64encode
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +25,13 @@ from shim.store import records
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["KEPT", "directory_of", "found", "leave", "read"]
+__all__ = ["KEPT", "KEPT_BYTES", "directory_of", "found", "leave", "prepare", "read"]
 
 
 KEPT = 1000
 """Of so many shims it is kept what they could not tell: there may be no daemon any more."""
+KEPT_BYTES = 16 << 20
+"""And no more than that."""
 
 
 def directory_of(socket_path: str) -> str:
@@ -34,21 +39,34 @@ def directory_of(socket_path: str) -> str:
     return f"{socket_path}.unsent"
 
 
-def leave(directory: str, envelopes: Sequence[Envelope]) -> None:
-    """``found`` finds them from now on; of more than ``KEPT`` shims the oldest are forgotten.
+def prepare(directory: str) -> None:
+    """``directory`` is there.
 
     Raises:
-        ShimError: they cannot be written.
+        ShimError: it cannot be made.
     """
     try:
         Path(directory).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, "events cannot be left") from error
-    for oldest in found(directory)[: -KEPT + 1]:
-        records.delete(oldest, synced=False)
-    bodies = [b64encode(envelope.SerializeToString()).decode() for envelope in envelopes]
+
+
+def leave(directory: str, envelopes: Sequence[Envelope]) -> None:
+    """``found`` finds them from now on; the oldest are forgotten where there are too many or too much.
+
+    Raises:
+        ShimError: they cannot be written.
+    """
+    prepare(directory)
     # What a reboot makes void: the containers are gone then.
+    bodies = [b64encode(envelope.SerializeToString()).decode() for envelope in envelopes]
     records.save(Path(directory, f"{time.time_ns()}-{os.getpid()}.json"), {"envelopes": bodies}, synced=False)
+    size = 0
+    for number, path in enumerate(reversed(found(directory))):
+        with suppress(FileNotFoundError):  # a daemon takes them
+            size += path.stat().st_size
+        if number >= KEPT or (number and size > KEPT_BYTES):
+            records.delete(path, synced=False)
 
 
 def found(directory: str) -> list[Path]:

@@ -219,6 +219,7 @@ async def test_what_ended_while_nobody_was_there_is_told_once(api, bundle):
     await api.events("start-container", container="shimless")
     await api.server.stop(0)
     await api.ocishim("run", "-d", bundle(["sh", "-c", "exit 4"]), "unheard")
+    await api.ocishim("run", "--rm", bundle(["true"]), "gone")
     for name in ("stays", "deleted", "shimless"):
         await api.ocishim("kill", name, "KILL")
         await api.ocishim("wait", name)
@@ -229,18 +230,16 @@ async def test_what_ended_while_nobody_was_there_is_told_once(api, bundle):
     await api.start()
     for _ in range(2):
         await api.restart()
-    # Its shim tries again every two seconds at least.
-    await api.events("exit", container="stays")
+    # Shims try again every two seconds at least.
+    for name in ("stays", "unheard"):
+        await api.events("exit", container=name)
     everything = await api.all_events()
     ends = {e.id: e.status for e in everything if e.type == "exit"}
-    assert ends == {"stays": 137, "deleted": 137, "shimless": 137, "unheard": 4}
+    assert ends == {"stays": 137, "deleted": 137, "shimless": 137, "unheard": 4, "gone": 0}
     assert sum(e.type == "exit" for e in everything) == len(ends)
-    assert [e.type for e in everything if e.id == "deleted"] == [
-        "create",
-        "start-container",
-        "exit",
-        "delete",
-    ]
+    for name in ("deleted", "gone"):
+        life = [e.type for e in everything if e.id == name]
+        assert life == ["create", "start-container", "exit", "delete"]
 
 
 async def test_a_slow_subscriber_is_cut_off_and_can_go_on(api):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from support.coroutines import until
 from support.events_service import unpacked
 
 from shim.errors import DataLoss
+from shim.process import Exit
 from shim.proto.types_pb2 import Envelope
 from shim.service import unsent
-from shim.service.publisher import Publisher
+from shim.service.publisher import KEPT, Publisher
 from shim.task import events
 
 
@@ -36,6 +38,38 @@ def test_only_so_many_are_kept(tmp_path, monkeypatch):
         unsent.leave(str(tmp_path), [Envelope(topic=f"/{number}")])
     left = [envelope.topic for path in unsent.found(str(tmp_path)) for envelope in unsent.read(path)]
     assert left == ["/2", "/3", "/4"]
+
+
+def test_only_so_much_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(unsent, "KEPT_BYTES", 1000)
+    for number in range(5):
+        unsent.leave(str(tmp_path), [Envelope(topic=f"/{number}{'x' * 250}")])
+    left = [envelope.topic[:2] for path in unsent.found(str(tmp_path)) for envelope in unsent.read(path)]
+    assert left == ["/3", "/4"]
+    unsent.leave(str(tmp_path), [Envelope(topic="x" * 2000)])
+    (last,) = unsent.found(str(tmp_path))
+    assert unsent.read(last)[0].topic == "x" * 2000, "the last is, whatever its size"
+
+
+async def test_of_execs_only_so_many_ends_are_kept(state_root):
+    """Of containers that go on without a daemon there may be any number."""
+    publisher = Publisher(f"{state_root}/events.sock", "ns", leave_in=f"{state_root}/left")
+    publisher.publish(events.TaskExited("c", "c", 1, Exit(7, 1)))
+    for number in range(KEPT + 10):
+        publisher.publish(events.TaskExited("c", f"e{number}", 2 + number, Exit(0, 1)))
+    assert (len(publisher), publisher.dropped) == (KEPT, 11)
+    await publisher.close(0)
+    (path,) = unsent.found(f"{state_root}/left")
+    pids = [unpacked(envelope).pid for envelope in unsent.read(path)]
+    assert pids == [1, *range(13, KEPT + 12)]
+
+
+async def test_nobody_is_waited_for_who_is_not_there(state_root):
+    publisher = Publisher(f"{state_root}/events.sock", "ns", leave_in=f"{state_root}/left")
+    publisher.publish(events.TaskStarted("c", 1))
+    await until(lambda: publisher._complained)
+    await publisher.close(3600)
+    assert len(unsent.found(f"{state_root}/left")) == 1
 
 
 async def test_nothing_left_is_no_file(state_root):
