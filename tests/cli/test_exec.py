@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import pytest
+from support import bed
 
 import shim.cli.exec as verb
 
@@ -91,11 +92,13 @@ def test_a_full_disk_on_our_side_ends_it(program, ocishim, box):
 
 def test_detached_ones_have_an_id_to_wait_for_and_to_signal(ocishim, box):
     exec_id = ocishim("exec", "-d", box, "sleep", "1000").out.strip()
-    found = json.loads(ocishim("ps", "--json", box).out)
-    assert {(entry["exec"], tuple(entry["command"])) for entry in found} == {
-        ("", ("sleep", "1000")),
-        (exec_id, ("sleep", "1000")),
-    }
+    expected = {("", ("sleep", "1000")), (exec_id, ("sleep", "1000"))}
+
+    def listed():
+        found = json.loads(ocishim("ps", "--json", box).out)
+        return {(entry["exec"], tuple(entry["command"])) for entry in found}
+
+    bed.until(lambda: listed() == expected, "the command has not been executed")
     assert exec_id in ocishim("ps", box).out
     assert ocishim("kill", "--exec", exec_id, box, "USR1").code == 0
     assert ocishim("wait", "--exec", exec_id, box).out == "138\n"
