@@ -73,7 +73,7 @@ class Plugin:
             command=command,
             args=args,
             env=_environment(fields.texts("env")),
-            oci_image=fields.text("oci_image"),
+            oci_image=_image(fields.text("oci_image")),
             runtime=fields.text("runtime"),
         )
         if not plugin.command and not plugin.oci_image:
@@ -123,6 +123,15 @@ def _digest(text: str) -> str:
     if not _SHA256.fullmatch(text):
         raise InvalidArgument(f'Could not decode SHA-256 value from hex "{text[:80]}": 64 digits are needed')
     return text.lower()
+
+
+def _image(text: str) -> str:
+    """Vault finds that out when it runs the plugin, which it does before it registers it."""
+    if ":" in text or "@" in text:
+        raise InvalidArgument(
+            f'oci_image "{text[:256]}" must have neither tag nor digest: these are version and sha256'
+        )
+    return text
 
 
 def _command_line(command: str, args: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -93,6 +93,11 @@ def test_a_command_or_an_image_is_needed():
     assert registered(command="", oci_image="image").command == ""
 
 
+@pytest.mark.parametrize("image", ["registry/p:1.0", "localhost:5000/p", f"p@sha256:{SHA}"])
+def test_an_image_is_a_name_without_a_tag(image):
+    assert refused(oci_image=image).endswith("must have neither tag nor digest: these are version and sha256")
+
+
 def test_arguments_may_be_part_of_the_command_but_not_both():
     assert (registered(command="p -x -y").command, registered(command="p -x -y").args) == ("p", ("-x", "-y"))
     assert refused(command="p -x", args=["-y"]) == "must not specify args in command and args field"
