@@ -83,17 +83,20 @@ class AsyncClient(asyncio.Protocol):
             metadata=[KeyValue(key=NAMESPACE_KEY, value=namespace)] if namespace else [],
         )
         stream_id, wire = self._machine.open_stream(envelope.SerializeToString())
-        outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[bytes] = loop.create_future()
         self._calls[stream_id] = outcome
+        # asyncio.timeout would do, and take as long as half of the rest does.
+        timer = loop.call_later(timeout_s, _late, outcome)
         try:
             self._transport.write(wire)
-            async with asyncio.timeout(timeout_s):
-                payload = await outcome
+            payload = await outcome
         except TimeoutError:
             raise DeadlineExceeded(
                 f"{self._peer}: {service}/{method}: no answer in {timeout_s:g} s"
             ) from None
         finally:
+            timer.cancel()
             # An answer that comes after all belongs to nobody.
             self._machine.forget(stream_id)
             self._calls.pop(stream_id, None)
@@ -145,6 +148,11 @@ class AsyncClient(asyncio.Protocol):
         self._transport = None
         for stream_id in list(self._calls):
             self._settle(stream_id, Unavailable(f"{self._peer}: {why}"))
+
+
+def _late(outcome: asyncio.Future[bytes]) -> None:
+    if not outcome.done():
+        outcome.set_exception(TimeoutError())
 
 
 def _decoded(payload: bytes, answer: type[_Answer], what: str) -> _Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -127,6 +128,34 @@ async def test_they_come_in_order_and_name_the_namespace(publisher: Publisher, c
     stamps = [message.timestamp.ToNanoseconds() for message in containerd.envelopes]
     assert before <= stamps[0]
     assert stamps == sorted(stamps)
+
+
+async def test_answers_of_the_same_moment_leave_before_an_event(monkeypatch):
+    said = []
+
+    class Client:
+        closed = False
+
+        async def connect(self, *_):
+            return self
+
+        async def call(self, *_, **__):
+            said.append("event")
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(module, "AsyncClient", Client())
+    async with publishing("/events") as publisher:
+        publisher.publish(events.TaskOom("c"))
+        await until(lambda: said)
+        said.clear()
+        publisher.publish(events.TaskOom("c"))
+        for _ in range(4):  # as long as the answer of Wait takes after the exit of an exec
+            await asyncio.sleep(0)
+        said.append("answer")
+        await publisher.close(10)
+    assert said == ["answer", "event"]
 
 
 async def test_they_are_kept_while_containerd_is_away(publisher: Publisher, containerd, logged):
