@@ -64,9 +64,5 @@ def _spec(container: Container) -> dict[str, Any]:
         return {}
 
 
-def _tells(value: Any) -> bool:
-    return value not in (None, "", [], {}, False)
-
-
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -30,12 +30,11 @@ _LAST_ID = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Numbers, as a process has them. ``home`` is what passwd says, ``/`` where it says nothing."""
+    """Numbers, as a process has them. The home directory is the runtime's to look up."""
 
     uid: int = 0
     gid: int = 0
     additional_gids: tuple[int, ...] = ()
-    home: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +69,7 @@ def resolve_user(rootfs: Path, user: str) -> User:
         gid = _number(wanted_group, "group") if group is None else group.id
     elif entry.name:
         additional = tuple(dict.fromkeys(each.id for each in groups if entry.name in each.rest[0].split(",")))
-    home = entry.rest[2] if len(entry.rest) > 2 else ""
-    return User(_checked(entry.id), _checked(gid), tuple(map(_checked, additional)), home or "/")
+    return User(_checked(entry.id), _checked(gid), tuple(map(_checked, additional)))
 
 
 def _match(known: list[_Entry], wanted: str) -> _Entry | None:

@@ -82,14 +82,14 @@ def _descriptors(control: list[tuple[int, int, bytes]]) -> list[int]:
     return list(fds)
 
 
-def receive_fd(sock: socket.socket, limit: int = 4096) -> tuple[bytes, OwnedFd]:
-    """One message of at most ``limit`` bytes, and the one descriptor that came with it, CLOEXEC.
+def receive_fd(sock: socket.socket) -> tuple[bytes, OwnedFd]:
+    """One message of at most 4096 bytes, and the one descriptor that came with it, CLOEXEC.
 
     Raises:
         OSError: EBADMSG, the message has no descriptor or more than one (all are closed), or the peer hung up.
         BlockingIOError: the socket is non-blocking and nothing is there.
     """
-    data, control, flags, _ = sock.recvmsg(limit, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
+    data, control, flags, _ = sock.recvmsg(4096, _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
     fds = _descriptors(control)
     if len(fds) == 1 and not flags & socket.MSG_CTRUNC:
         return data, OwnedFd(fds[0])

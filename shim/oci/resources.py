@@ -113,7 +113,7 @@ _POWER = {unit: 1024**power for power, unit in enumerate(("", "k", "m", "g", "t"
 _MAX_BYTES = 2**63 - 1
 
 
-def parse_size(text: str, what: str = "memory size") -> int:
+def parse_size(text: str) -> int:
     """The bytes that ``64m``, ``1.5g``, ``512KiB`` or ``1048576`` mean; units are powers of 1024, parts of a byte cut.
 
     Raises:
@@ -121,11 +121,11 @@ def parse_size(text: str, what: str = "memory size") -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise InvalidArgument(f"{what} {text!r} is not a number of bytes such as 67108864, 64m or 1.5g")
+        raise InvalidArgument(f"memory size {text!r} is not a number of bytes such as 67108864, 64m or 1.5g")
     number, unit = match.groups()
     size = Decimal(number) * _POWER[unit.lower()]
     if size > _MAX_BYTES:
-        raise InvalidArgument(f"{what} {text!r} is more than {_MAX_BYTES} bytes")
+        raise InvalidArgument(f"memory size {text!r} is more than {_MAX_BYTES} bytes")
     return int(size.to_integral_value(ROUND_FLOOR))
 
 
@@ -133,7 +133,7 @@ _CPUS = re.compile(r"\d{1,6}(?:\.\d{0,9})?|\.\d{1,9}", re.ASCII)
 _NANOS = 1_000_000_000
 
 
-def parse_cpus(text: str, what: str = "number of CPUs") -> int:
+def parse_cpus(text: str) -> int:
     """The billionths of a CPU that ``1.5`` or ``0.25`` mean, exactly.
 
     Raises:
@@ -141,5 +141,5 @@ def parse_cpus(text: str, what: str = "number of CPUs") -> int:
     """
     nanos = int(Decimal(text) * _NANOS) if _CPUS.fullmatch(text) else 0
     if nanos == 0:
-        raise InvalidArgument(f"{what} {text!r} is not a number above 0 such as 2, 1.5 or 0.25")
+        raise InvalidArgument(f"number of CPUs {text!r} is not a number above 0 such as 2, 1.5 or 0.25")
     return nanos

@@ -35,7 +35,7 @@ from shim.oci.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 __all__ = [
     "Spec",
@@ -44,7 +44,6 @@ __all__ = [
     "to_json",
     "with_absolute_paths",
     "with_annotation",
-    "with_args",
     "with_cgroups_path",
     "with_devices_only",
     "with_network_hook",
@@ -129,11 +128,6 @@ class Spec:
     """What errors call the document, for example ``config.json of /path``."""
 
     @property
-    def oci_version(self) -> str:
-        """The version of the specification that the document was written for."""
-        return str(self.raw["ociVersion"])
-
-    @property
     def process(self) -> Json:
         """The whole Process object of init."""
         process: Json = self.raw["process"]
@@ -164,11 +158,6 @@ class Spec:
     def root_path(self) -> str:
         """The root filesystem; relative to the bundle unless absolute."""
         return str(self.raw["root"]["path"])
-
-    @property
-    def root_readonly(self) -> bool:
-        """Whether the container sees its root filesystem read-only."""
-        return bool(self.raw["root"].get("readonly"))
 
     @property
     def hostname(self) -> str:
@@ -277,11 +266,6 @@ def with_devices_only(raw: Mapping[str, Any]) -> Json:
 def with_terminal(raw: Mapping[str, Any], *, terminal: bool, size: tuple[int, int] | None = None) -> Json:
     """``raw`` whose init has a terminal of ``size`` (rows, columns), or has none."""
     return {**raw, "process": with_process_terminal(raw["process"], terminal=terminal, size=size)}
-
-
-def with_args(raw: Mapping[str, Any], args: Sequence[str]) -> Json:
-    """``raw`` whose init runs ``args``."""
-    return {**raw, "process": {**raw["process"], "args": list(args)}}
 
 
 def with_annotation(raw: Mapping[str, Any], key: str, value: str) -> Json:

@@ -74,13 +74,13 @@ _MACHINES = {
 }
 
 
-def pause_program(machine: str = "") -> bytes:
-    """The file, for ``machine`` as uname(2) calls it; by default this one.
+def pause_program() -> bytes:
+    """The file, for this machine.
 
     Raises:
-        Unimplemented: of another machine nobody has written it.
+        Unimplemented: nobody has written it for one like this.
     """
-    machine = machine or platform.machine()
+    machine = platform.machine()
     if (known := _MACHINES.get(machine)) is None:
         raise Unimplemented(f'pods without a pause image need x86_64 or aarch64, not "{machine}"')
     body = known.code + _IGNORE

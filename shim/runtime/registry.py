@@ -34,12 +34,8 @@ _VERSION = re.compile(r"(runc|crun|runsc) version\b")
 _VERSION_S = 10.0
 
 
-async def driver_for(
-    config: Config, namespace: str, reaper: Reaper, *, cgroups: Cgroups | None = None
-) -> Driver:
+async def driver_for(config: Config, namespace: str, reaper: Reaper) -> Driver:
     """The driver of ``config.runtime`` for the containers of ``namespace``.
-
-    ``cgroups`` says who makes the groups; by default the runtime does, in the way ``config.systemd_cgroup`` says.
 
     Raises:
         NotFound: there is no such runtime here; says which ones there are.
@@ -48,8 +44,7 @@ async def driver_for(
     binary = find_binary(config.runtime)
     name = Path(binary).name
     kind = kind_of_name(name) or await _ask(reaper, binary)
-    if cgroups is None:
-        cgroups = "systemd" if config.systemd_cgroup else "runtime"
+    cgroups: Cgroups = "systemd" if config.systemd_cgroup else "runtime"
     base = (
         Path(config.runtime_root) if config.runtime_root else Path(config.state_root, "runtime", kind or name)
     )

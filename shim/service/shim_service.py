@@ -69,7 +69,7 @@ class ShimService:
 
 
 def _container(container: Container) -> dict[str, Any]:
-    init = container.snapshot()
+    init = container.init.snapshot()
     return {
         **_process(init),
         "bundle": str(container.bundle.path),

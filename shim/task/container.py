@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from shim.runtime import CheckpointOptions, Driver
     from shim.stdio import Streams
     from shim.task.control_group import ControlGroup
-    from shim.task.process import Snapshot, TaskProcess
+    from shim.task.process import TaskProcess
     from shim.task.request import CreateRequest
     from shim.task.workshop import Workshop
 
@@ -144,10 +144,6 @@ class Container:
         if (found := self.execs.get(exec_id)) is None:
             raise NotFound(f"process does not exist {exec_id}")
         return found
-
-    def snapshot(self, exec_id: str = "") -> Snapshot:
-        """A process as it is now."""
-        return self.process(exec_id).snapshot()
 
     async def start(self, exec_id: str = "") -> int:
         """Run the init, or a registered exec; returns its pid on the host.
