@@ -8,7 +8,7 @@ Source: the first API; grpc.aio.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import grpc
@@ -27,6 +27,7 @@ __all__ = ["Client", "NumberedEvent"]
 
 _SERVICE = "types.API"
 _TIMEOUT_S = 90.0
+_LATE_S = 5.0
 _RESUME_KEY = "ocishim-resume-after"
 _FIRST_KEY = "ocishim-first"
 _LAST_KEY = "ocishim-last"
@@ -274,6 +275,10 @@ class Client:
                 metadata = dict(await call.initial_metadata())
                 for _ in range(int(metadata[_FIRST_KEY]), int(metadata[_LAST_KEY]) + 1):
                     ends.take(await call.read())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LATE_S):
+                        while ends.late():
+                            ends.take(await call.read())
                 ends.check()
                 for end in ends.over():
                     yield end

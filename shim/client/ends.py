@@ -62,6 +62,13 @@ class Ends:
         if (life := self._lives.get(event.id)) is not None:
             life.take(event)
 
+    def late(self) -> bool:
+        """Whether one has ended of which no event has told: a shim tells one event after the other, once each is stored."""
+        return any(self._has_ended(name) and not life.told for name, life in self._lives.items())
+
+    def _has_ended(self, name: str) -> bool:
+        return name in self._seen and self._seen[name].status == "stopped"
+
     def check(self) -> None:
         """Every end can come. To be called once, when all events were taken that are kept.
 
@@ -73,7 +80,7 @@ class Ends:
             seen = self._seen.get(name)
             if seen is None and not life.told:
                 raise NotFound(f"container {name} does not exist there, nor do the events tell of one")
-            if seen is not None and seen.status == "stopped" and not life.told:
+            if self._has_ended(name) and not life.told:
                 raise FailedPrecondition(
                     f"container {name} has ended; how is not among the events that are kept"
                 )

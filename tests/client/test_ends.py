@@ -82,3 +82,15 @@ def test_what_nothing_tells_of():
         Ends(["c1"], [running("c2", 5)]).check()
     with pytest.raises(FailedPrecondition, match="c1 has ended"):
         Ends(["c1"], [Container(id="c1", status="stopped")]).check()
+
+
+def test_what_has_just_ended_is_told_of_later():
+    """A daemon knows from the shim that it has ended before the shim has told it."""
+    ends = Ends(["c1"], [Container(id="c1", status="stopped")])
+    assert ends.late()
+    ends.take(event("create", "c1", 5))
+    assert not ends.late()
+    ends.check()
+    assert ends.over() == []
+    assert taken(ends, event("exit", "c1", 5, 3)) == [("c1", 3)]
+    assert not Ends(["c1"], [running("c1", 5), Container(id="c2", status="stopped")]).late()
