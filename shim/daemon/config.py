@@ -62,7 +62,8 @@ class DaemonConfig:
     request_timeout: float = 30.0
     """How long a request may take to arrive, and how long to be answered."""
     max_connections: int = 256
-    """Connections to each of the two APIs at one time; further ones are refused."""
+    """Connections to each of the two APIs at one time; further ones are refused. One user has three quarters of them at most, so
+    has the network, and one address there half."""
     stop_timeout: float = 10.0
     """How long requests that have begun may take after SIGTERM."""
     open_metrics: bool = False

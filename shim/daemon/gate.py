@@ -13,9 +13,11 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from shim.daemon.door import Door
+from shim.daemon.places import Places
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from shim.catalog.api.metrics import Metrics
     from shim.daemon.admission import Admission
@@ -36,28 +38,27 @@ class Gate:
         self._target = target
         self._metrics = metrics
         self._door = Door()
+        self._places = Places()
         self._ends: set[_End] = set()
-        self._clients: set[_End] = set()  # of these those before the gate, from when they are accepted
         self._changed = asyncio.Event()
-        metrics.connections.labels(_API).set_function(lambda: len(self._clients))
+        metrics.connections.labels(_API).set_function(lambda: len(self._places))
 
     def listen(self, sock: socket.socket) -> None:
         """Connections to ``sock``, whose ownership is taken, are accepted."""
         self._door.listen(sock, self._accepted)
 
     def _accepted(self, sock: socket.socket) -> None:
-        full = len(self._clients) >= self.max_connections
-        if full or self.admission.admit(sock) is None:
+        peer = self.admission.admit(sock)
+        if peer is None or not self._places.is_free(self.max_connections, user=peer.uid):
             self._metrics.refused.labels(_API).inc()
             sock.close()
             return
-        front = _End(self)
-        self._clients.add(front)
-        self._door.let_in(sock, self._attach(sock, front), lambda: self._clients.discard(front))
+        front = _End(self, self._places.take(user=peer.uid))
+        self._door.let_in(sock, self._attach(sock, front), front.leave)
 
     async def _attach(self, sock: socket.socket, front: _End) -> None:
         loop = asyncio.get_running_loop()
-        back = _End(self)
+        back = _End(self, _nothing)
         front.other, back.other = back, front
         try:
             # The server first: it speaks first, too, and is not read before there is somebody to write to.
@@ -69,7 +70,7 @@ class Gate:
             raise
         except OSError as error:
             _log.warning("a client cannot be let through to the gRPC API: %s", error)
-            self._clients.discard(front)
+            front.leave()
             sock.close()
             back.abort()
         else:
@@ -83,7 +84,7 @@ class Gate:
     def disconnected(self, end: _End) -> None:
         """``end`` is gone."""
         self._ends.discard(end)
-        self._clients.discard(end)
+        end.leave()
         self._changed.set()
 
     def close(self) -> None:
@@ -109,13 +110,18 @@ class Gate:
             await self._changed.wait()
 
 
+def _nothing() -> None:
+    """What is behind the gate takes nobody's place."""
+
+
 class _End(asyncio.Protocol):
     """One of two: what it reads, the other writes."""
 
     other: _End
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, leave: Callable[[], None]) -> None:
         self._gate = gate
+        self.leave = leave
         self._transport: asyncio.Transport | None = None
         self.ended = False
         self.lost = False

@@ -17,6 +17,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
@@ -27,13 +29,22 @@ _LINGER_S: Final = 2.0
 
 
 class HttpProtocol(H11Protocol):
-    """``state`` comes with every request of the connection; ``timeout_s`` is how long the client may take."""
+    """``state`` comes with every request of the connection; ``timeout_s`` is how long the client may take.
+
+    ``lost`` is called once the connection is no more.
+    """
 
     def __init__(
-        self, config: Config, server_state: ServerState, state: dict[str, Any], timeout_s: float
+        self,
+        config: Config,
+        server_state: ServerState,
+        state: dict[str, Any],
+        timeout_s: float,
+        lost: Callable[[], None],
     ) -> None:
         super().__init__(config, server_state, state, asyncio.get_running_loop())
         self._timeout_s = timeout_s
+        self._lost = lost
         self._owed: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._discards = False
@@ -66,6 +77,7 @@ class HttpProtocol(H11Protocol):
         """Nothing is waited for any more."""
         self._drop_timer("_owed")
         self._drop_timer("_unread")
+        self._lost()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

@@ -13,6 +13,7 @@ import logging
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,10 +21,11 @@ import uvicorn
 
 from shim.daemon.door import Door
 from shim.daemon.http_protocol import HttpProtocol, Refusal
+from shim.daemon.places import Places
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -78,6 +80,7 @@ class HttpServer:
         self._config.load()
         self._server = _Server(self._config)
         self._door = Door()
+        self._places = Places()
         self._serving: asyncio.Task[None] | None = None
         metrics.connections.labels(_API).set_function(lambda: len(self._server.server_state.connections))
 
@@ -95,40 +98,55 @@ class HttpServer:
     def _accepted_unix(self, sock: socket.socket) -> None:
         peer = self.access.admission.admit(sock)
         if peer is None:
-            self._metrics.refused.labels(_API).inc()
-            self._attach(sock, lambda: Refusal(HTTPStatus.FORBIDDEN, "permission denied"), None)
+            self._refuse(sock, HTTPStatus.FORBIDDEN, "permission denied")
+        elif self._places.is_free(self.access.max_connections, user=peer.uid):
+            self._admit(sock, {"peer": peer}, None, user=peer.uid)
         else:
-            self._attach(sock, self._protocol({"peer": peer}), None)
+            self._refuse(sock, HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
 
     def _accepted_tls(self, sock: socket.socket) -> None:
-        self._attach(sock, self._protocol({}), self.access.tls)
-
-    def _protocol(self, state: dict[str, Any]) -> Callable[[], asyncio.Protocol]:
-        access, shared = self.access, self._server.server_state
-        if len(shared.connections) + self._door.arriving >= access.max_connections:
+        address = _address_of(sock)
+        if self._places.is_free(self.access.max_connections, address=address):
+            self._admit(sock, {}, self.access.tls, address=address)
+        else:
+            # Without a word: it would take a handshake, and there may be any number of these.
             self._metrics.refused.labels(_API).inc()
-            return lambda: Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
-        return lambda: HttpProtocol(self._config, shared, state, access.timeout_s)
+            sock.close()
 
-    def _attach(
-        self, sock: socket.socket, factory: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+    def _admit(
+        self, sock: socket.socket, state: dict[str, Any], tls: ssl.SSLContext | None, **who: Hashable
     ) -> None:
-        self._door.let_in(sock, self._attached(sock, factory, tls), lambda: None)
+        leave = self._places.take(**who)
+        make = partial(
+            HttpProtocol, self._config, self._server.server_state, state, self.access.timeout_s, leave
+        )
+        self._door.let_in(sock, self._attached(sock, make, tls, leave), leave)
+
+    def _refuse(self, sock: socket.socket, status: HTTPStatus, text: str) -> None:
+        self._metrics.refused.labels(_API).inc()
+        attached = self._attached(sock, lambda: Refusal(status, text), None, _nothing)
+        self._door.let_in(sock, attached, _nothing)
 
     async def _attached(
-        self, sock: socket.socket, factory: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None
+        self,
+        sock: socket.socket,
+        factory: Callable[[], asyncio.Protocol],
+        tls: ssl.SSLContext | None,
+        leave: Callable[[], None],
     ) -> None:
         sock.setblocking(False)
         timeout_s = self.access.timeout_s if tls else None
-        who = _name_of(sock)
+        address = _address_of(sock)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 factory, sock, ssl=tls, ssl_handshake_timeout=timeout_s
             )
         except (OSError, ssl.CertificateError) as error:
             # A client that does not know our authority, or has no certificate for ours; or epoll's own limits.
-            _log.info("lost a connection that was being made%s: %s", who, error)
+            where = f" from {address}" if address else ""
+            _log.info("lost a connection that was being made%s: %s", where, error)
             sock.close()
+            leave()
 
     def close(self) -> None:
         """Nothing is accepted any more; connections stay."""
@@ -146,10 +164,14 @@ class HttpServer:
         await asyncio.sleep(0)  # they learn it in the next turn of the loop
 
 
-def _name_of(sock: socket.socket) -> str:
-    """Who is at the other end of a TCP connection, for the log: the client itself learns little of a handshake that fails."""
+def _address_of(sock: socket.socket) -> str:
+    """Of who is at the other end of a TCP connection; empty for others, and where that has gone already."""
     try:
         name = sock.getpeername()
-    except OSError:  # it has gone already
+    except OSError:
         return ""
-    return f" from {name[0]}" if isinstance(name, tuple) else ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def _nothing() -> None:
+    """Nobody waits for the place of one who was refused."""

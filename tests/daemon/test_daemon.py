@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import httpx
 import pytest
@@ -304,6 +304,20 @@ class TestTls:
         assert len(refused) == 2
         assert all(" from 127.0.0.1: " in entry for entry in refused), "who, and why"
 
+    def test_who_keeps_connections_keeps_nobody_else_out(self, secured):
+        """Not even with those that say nothing: neither another address, nor who comes by the unix socket."""
+        authority, start = secured
+        daemon, connect = start("max_connections = 4")
+        with ExitStack() as stack:
+            for _ in range(6):
+                stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port), DEADLINE_S))
+            with daemon.client() as client:
+                refused = 'ocishim_connections_refused_total{api="http"} 4.0'
+                until(lambda: refused in client.get("http://daemon/metrics").text)
+                with connect(authority, None, "127.0.0.2") as other:
+                    assert other.get(RUNTIMES).status_code == 200
+        assert daemon.stop() == 0
+
     def test_plain_http_is_no_tls(self, secured):
         _, start = secured
         daemon, connect = start()
@@ -353,11 +367,11 @@ class TestTls:
                 assert sock.recv(1) == b""
 
 
-def secure_client(daemon, port, authority=None, certificate=None):
+def secure_client(daemon, port, authority=None, certificate=None, source=None):
     context = ssl.create_default_context(cafile=str(authority.path) if authority else None)
     if certificate:
         context.load_cert_chain(*certificate)
-    transport = httpx.HTTPTransport(verify=context)
+    transport = httpx.HTTPTransport(verify=context, local_address=source)
     return httpx.Client(
         transport=transport,
         base_url=f"https://localhost:{port}/v1/",

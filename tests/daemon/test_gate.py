@@ -66,7 +66,7 @@ def through(state_root):
                 await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
             assert not gate._ends
             assert not gate._door.arriving
-            assert not gate._clients
+            assert not len(gate._places)
             os.unlink(state_root / "gate")
             return found, metrics.text().decode()
 
