@@ -134,22 +134,6 @@ class Spec:
         return process
 
     @property
-    def args(self) -> list[str]:
-        """The command of init; never empty."""
-        args: list[str] = self.process["args"]
-        return args
-
-    @property
-    def env(self) -> list[str]:
-        """``NAME=value`` each."""
-        return self.process.get("env") or []
-
-    @property
-    def cwd(self) -> str:
-        """Absolute, inside the container."""
-        return str(self.process["cwd"])
-
-    @property
     def terminal(self) -> bool:
         """Whether init runs on a pty."""
         return bool(self.process.get("terminal"))
@@ -158,16 +142,6 @@ class Spec:
     def root_path(self) -> str:
         """The root filesystem; relative to the bundle unless absolute."""
         return str(self.raw["root"]["path"])
-
-    @property
-    def hostname(self) -> str:
-        """Empty where the container's is the host's."""
-        return self.raw.get("hostname") or ""
-
-    @property
-    def mounts(self) -> list[Json]:
-        """The mounts, in the order in which the runtime makes them."""
-        return self.raw.get("mounts") or []
 
     @property
     def annotations(self) -> dict[str, str]:
