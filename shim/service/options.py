@@ -132,7 +132,7 @@ def checkpoint_options(options: AnyMessage) -> RuncCheckpointOptions | LinuxChec
         raise InvalidArgument(f"options of Checkpoint cannot be decoded: {error}") from error
 
 
-def _with_linux_options(config: Config, options: LinuxCreateOptions) -> Config:
+def _with_linux_options(config: Config, options: LinuxCreateOptions | RuncOptions) -> Config:
     return replace(
         config,
         no_pivot_root=options.no_pivot_root or config.no_pivot_root,
@@ -145,15 +145,10 @@ def _with_linux_options(config: Config, options: LinuxCreateOptions) -> Config:
 
 def _with_runc_options(config: Config, options: RuncOptions) -> Config:
     return replace(
-        config,
+        _with_linux_options(config, options),
         runtime=options.binary_name or config.runtime,
         runtime_root=options.root or config.runtime_root,
         systemd_cgroup=options.systemd_cgroup or config.systemd_cgroup,
-        no_pivot_root=options.no_pivot_root or config.no_pivot_root,
-        no_new_keyring=options.no_new_keyring or config.no_new_keyring,
-        io_uid=options.io_uid or config.io_uid,
-        io_gid=options.io_gid or config.io_gid,
-        shim_cgroup=options.shim_cgroup or config.shim_cgroup,
     )
 
 
