@@ -15,6 +15,7 @@ __all__ = [
     "containers_or_all",
     "detach_keys",
     "exec_id",
+    "file_or_stdin",
     "runtime",
     "stop_timeout",
     "watch",
@@ -33,6 +34,7 @@ containers = click.argument(
     "container_ids", cls=Argument, metavar="ID...", type=CONTAINER, nargs=-1, required=True
 )
 containers_or_all = click.argument("container_ids", cls=Argument, metavar="[ID...]", type=CONTAINER, nargs=-1)
+file_or_stdin = click.argument("file", cls=Argument, metavar="FILE|-", type=click.Path(allow_dash=True))
 watch = click.option("-w", "--watch", is_flag=True, help="Every second, until interrupted.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 detach_keys = click.option(

@@ -34,7 +34,7 @@ def command() -> None:
 
 
 @command.command("run")
-@click.argument("file", cls=options.Argument, metavar="FILE|-", type=click.Path(allow_dash=True))
+@options.file_or_stdin
 @click.option("-d", "--detach", is_flag=True, help="Leave it running, and print its id.")
 @pass_settings
 def run(settings: Settings, /, file: str, *, detach: bool) -> int:
@@ -55,7 +55,7 @@ def run(settings: Settings, /, file: str, *, detach: bool) -> int:
 
 
 @command.command("create")
-@click.argument("file", cls=options.Argument, metavar="FILE|-", type=click.Path(allow_dash=True))
+@options.file_or_stdin
 @options.as_json
 @pass_settings
 def create(settings: Settings, /, file: str, *, as_json: bool) -> None:

@@ -167,7 +167,7 @@ def policy() -> None:
 
 @policy.command("write", cls=VaultCommand)
 @click.argument("name", cls=options.Argument, metavar="NAME")
-@click.argument("file", cls=options.Argument, metavar="FILE|-", type=click.Path(allow_dash=True))
+@options.file_or_stdin
 @pass_settings
 def write(settings: Settings, /, name: str, file: str) -> None:
     """Write the policy NAME, in Vault's HCL or in JSON. Every token that has it has it so from now on.
