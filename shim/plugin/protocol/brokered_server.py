@@ -64,7 +64,9 @@ class BrokeredServer:
             await self._forwarder.close()
         await self._server.stop(_GRACE_S)
         for path in self._paths:
-            with suppress(FileNotFoundError):
+            with suppress(
+                OSError
+            ):  # the plugin may have removed it, or put something else there, which goes with the folder
                 os.unlink(path)
         if self.on_close is not None:
             self.on_close(self)

@@ -10,9 +10,11 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 
-from shim.errors import InvalidArgument, from_os_error
+from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
+from shim.linux.fd import OwnedFd
 
 __all__ = ["SocketFolder", "group_id"]
 
@@ -48,7 +50,7 @@ class SocketFolder:
             raise from_os_error(error, "a folder for sockets cannot be made") from error
         try:
             folder._fit()
-            folder._share(folder.path, 0o770)
+            folder._share(folder.path, 0o770, stat.S_IFDIR)
         except BaseException:
             folder.remove()
             raise
@@ -83,7 +85,7 @@ class SocketFolder:
         Raises:
             ShimError: it cannot be made so.
         """
-        self._share(path, 0o660)
+        self._share(path, 0o660, stat.S_IFSOCK)
 
     def remove(self) -> None:
         """The folder is gone, and what was in it. Blocks."""
@@ -97,12 +99,17 @@ class SocketFolder:
                 f"{self.path} is too long: a socket in it would have {longest} bytes, unix sockets have {_LONGEST}"
             )
 
-    def _share(self, path: str, mode: int) -> None:
+    def _share(self, path: str, mode: int, kind: int) -> None:
         if self._gid is None:
             return
         try:
-            os.chown(path, -1, self._gid)
-            os.chmod(path, mode)
+            # By a descriptor, and whatever it is now: the plugin may write the folder, and put a link to a file of the host there.
+            with OwnedFd(os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
+                if stat.S_IFMT(os.fstat(fd.fileno()).st_mode) != kind:
+                    raise FailedPrecondition(f"{path} is no socket any more")
+                here = f"/proc/self/fd/{fd.fileno()}"
+                os.chown(here, -1, self._gid)
+                os.chmod(here, mode)
         except OSError as error:
             raise from_os_error(error, f"{path} cannot be given to group {self._gid}") from error
 

@@ -41,6 +41,33 @@ def test_with_a_group_that_can_use_it(leaks, tmp_path):
     folder.remove()
 
 
+def test_what_the_plugin_has_put_in_the_place_of_a_socket_is_not_touched(leaks, tmp_path):
+    """It may write the folder: a link of its making to a file of the host is followed by nobody."""
+    bed.need(bed.is_root(), "needs root")
+    folder = SocketFolder.make("sockets-", str(tmp_path), "7")
+    victim, place = tmp_path / "victim", tmp_path / "place"
+    victim.write_text("ours")
+    victim.chmod(0o600)
+    place.mkdir(0o700)
+
+    def replaced(make):
+        path = folder.new_path()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(path)
+            os.unlink(path)
+            make(path)
+            with pytest.raises(ShimError, match="is no socket any more"):
+                folder.share(path)
+
+    replaced(lambda path: os.symlink(victim, path))
+    replaced(lambda path: os.symlink(place, path))
+    replaced(lambda path: os.link(victim, path))
+    replaced(os.mkdir)
+    for left, mode in ((victim, 0o600), (place, 0o700)):
+        assert (mode_of(str(left)), left.stat().st_gid) == (mode, 0)
+    folder.remove()
+
+
 def test_a_group_is_a_name_or_a_number():
     root = grp.getgrgid(0).gr_name
     assert (group_id(root), group_id("0"), group_id("12345")) == (0, 0, 12345)
