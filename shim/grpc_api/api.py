@@ -25,6 +25,7 @@ from shim.grpc_api.processes import add_process, send_signal
 from shim.grpc_api.shims import Shims
 from shim.process.thread import in_thread
 from shim.proto import first_api_pb2 as wire
+from shim.sandbox.task_client import signal_number
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -123,7 +124,7 @@ class Api:
             raise InvalidArgument(f"status {request.status!r} is none to be set; 'paused' and 'running' are")
         if not request.signal and not request.status:
             raise InvalidArgument("there is nothing to update: give a signal, a status, or both")
-        number = requests.signal_number(request.signal) if request.signal else 0
+        number = signal_number(request.signal) if request.signal else 0
         await self._change(self._update(request.id, number, request.status))
         return wire.UpdateContainerResponse()
 
@@ -137,7 +138,7 @@ class Api:
 
     async def signal(self, request: wire.SignalRequest, _: Context) -> wire.SignalResponse:
         """A process in the container got the signal."""
-        number = requests.signal_number(request.signal)
+        number = signal_number(request.signal)
         container = await self._shims.container(request.id)
         with closing(await self._shims.connect(request.id)) as client:
             await self._change(send_signal(client, container, request.pid, number))

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
         console: str
 
 
-__all__ = ["absolute", "signal_number", "streams"]
-
-_SIGNALS = range(1, 65)
+__all__ = ["absolute", "streams"]
 
 
 def absolute(what: str, path: str) -> str:
@@ -51,14 +49,3 @@ def streams(request: _Connected) -> Streams:
         path = absolute("console", request.console)
         return Streams(path, path)
     return Streams(**{name: path and absolute(name, path) for name, path in given.items()})
-
-
-def signal_number(number: int) -> int:
-    """``number``, which is a signal.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    if number not in _SIGNALS:
-        raise InvalidArgument(f"{number} is no signal; they are 1 to {_SIGNALS[-1]}")
-    return number

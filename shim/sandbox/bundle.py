@@ -12,8 +12,8 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from shim.oci.process import derive, parse_user
 from shim.oci.spec import to_json
-from shim.sandbox.spec import process_of
 from shim.sandbox.streams import Fifos
 
 if TYPE_CHECKING:
@@ -47,10 +47,23 @@ class Bundle:
         """Nothing is left of it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def process(self, args: Sequence[str], env: Sequence[str], cwd: str, *, terminal: bool) -> dict[str, Any]:
-        """The Process that runs ``args`` as the container's init is run in everything else."""
+    def process(
+        self, args: Sequence[str], env: Sequence[str], cwd: str, user: str, *, terminal: bool
+    ) -> dict[str, Any]:
+        """The Process that runs ``args`` as the container's init is run in everything else.
+
+        Raises:
+            InvalidArgument: it can be none.
+        """
         init = json.loads((self.path / "config.json").read_bytes())["process"]
-        return {**process_of(init, tuple(args), tuple(env), cwd), "terminal": terminal}
+        return derive(
+            init,
+            args,
+            env=env,
+            cwd=cwd or None,
+            user=parse_user(user) if user else None,
+            terminal=terminal,
+        )
 
     def fifos(self, exec_id: str = "") -> Fifos:
         """The streams of its init, or of what was run in it under that id."""

@@ -17,6 +17,7 @@ from shim.cgroup.group import clean_path
 from shim.errors import InvalidArgument
 from shim.net import InterfaceConfig, Route, parse_address, parse_route
 from shim.oci.identifiers import validate_id
+from shim.oci.process import parse_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,8 @@ class ContainerConfig:
     env: tuple[str, ...] = ()
     """``NAME=value`` each, after those of the bundle."""
     cwd: str = ""
+    user: str = ""
+    """``UID`` or ``UID:GID``; empty: as the bundle says, and root where there is none."""
     terminal: bool = False
     stdin: bool = False
     """Whether there is a stdin; with a terminal there always is."""
@@ -61,6 +64,8 @@ class ContainerConfig:
         for path in filter(None, (self.bundle, self.rootfs, self.cwd)):
             if not path.startswith("/"):
                 raise InvalidArgument(f"container {self.id}: {path!r} is no absolute path")
+        if self.user:
+            parse_user(self.user)
 
     @classmethod
     def from_dict(cls, members: Mapping[str, Any]) -> ContainerConfig:

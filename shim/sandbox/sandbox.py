@@ -288,12 +288,14 @@ class Sandbox:
         *,
         env: Sequence[str] = (),
         cwd: str = "",
+        user: str = "",
         terminal: bool = False,
         stdin: bool = False,
     ) -> Process:
-        """``args`` run in the container, as its init does in everything else.
+        """``args`` run in the container, as its init does in everything else; ``user`` is ``UID`` or ``UID:GID``.
 
         Raises:
+            InvalidArgument: it can be no process.
             NotFound: there is no such container.
             FailedPrecondition: the sandbox or the container is not running.
             ShimError: it cannot be run; nothing is left.
@@ -302,7 +304,7 @@ class Sandbox:
         await self._check_container(record, container_id, State.READY, State.RUNNING)
         token = secrets.token_hex(8)
         bundle = self._directory.bundle(container_id)
-        process = bundle.process(args, env, cwd, terminal=terminal)
+        process = bundle.process(args, env, cwd, user, terminal=terminal)
         fifos = bundle.fifos(token)
         streams = fifos.make(stdin=stdin or terminal, stderr=not terminal)
         try:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shim.errors import NotFound, from_os_error
+from shim.oci import process as oci_process
 from shim.oci import spec as oci
+from shim.oci.process import parse_user
 
 if TYPE_CHECKING:
     from shim.sandbox.config import ContainerConfig, SandboxConfig
 
-__all__ = ["Place", "container_spec", "process_of"]
+__all__ = ["Place", "container_spec"]
 
 # What tells the shim, and gVisor, to which sandbox a container belongs: the annotations of Kubernetes' CRI.
 _SANDBOX_ID = "io.kubernetes.cri.sandbox-id"
@@ -78,18 +80,15 @@ def _given(config: ContainerConfig) -> dict[str, Any]:
         raw["root"]["readonly"] = False
     if config.read_only is not None:
         raw = {**raw, "root": {**raw["root"], "readonly": config.read_only}}
-    process = process_of(raw["process"], config.args, config.env, config.cwd)
+    process = oci_process.derive(
+        raw["process"],
+        config.args or raw["process"]["args"],
+        env=config.env,
+        cwd=config.cwd or None,
+        user=parse_user(config.user) if config.user else None,
+        terminal=config.terminal,
+    )
     return {**raw, "process": process, "linux": raw.get("linux") or {}}
-
-
-def process_of(base: dict[str, Any], args: tuple[str, ...], env: tuple[str, ...], cwd: str) -> dict[str, Any]:
-    """The Process ``base`` with what is not empty of the others."""
-    changed = {**base, "env": [*(base.get("env") or []), *env]}
-    if args:
-        changed["args"] = list(args)
-    if cwd:
-        changed["cwd"] = cwd
-    return changed
 
 
 def _namespaces(raw: dict[str, Any], sandbox: SandboxConfig, place: Place) -> list[dict[str, str]]:

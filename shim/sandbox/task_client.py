@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
-from shim.errors import Unavailable
+from shim.errors import InvalidArgument, Unavailable
 from shim.proto import ocishim_pb2, runc_options_pb2, runtime_options_pb2, task_v3_pb2
 from shim.transport.aclient import AsyncClient
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from shim.linux.pty import Winsize
 
-__all__ = ["FOREVER_S", "QUICK_S", "SLOW_S", "CheckpointFlags", "TaskClient", "dial"]
+__all__ = ["FOREVER_S", "QUICK_S", "SLOW_S", "CheckpointFlags", "TaskClient", "dial", "signal_number"]
 
 _TASK = "containerd.task.v3.Task"
 _SPEC_URL = "types.containerd.io/opencontainers/runtime-spec/1/"
@@ -34,6 +34,7 @@ SLOW_S = 90.0
 """For what makes it run the OCI runtime."""
 # Wait has no deadline of ours, but the wire has 64 bits of nanoseconds.
 FOREVER_S = 10.0 * 365 * 86400
+_SIGNALS = range(1, 65)
 
 _Answer = TypeVar("_Answer", bound="Message")
 
@@ -48,6 +49,17 @@ async def dial(what: str, address: str) -> AsyncClient:
         return await AsyncClient.connect(address, _CONNECT_S)
     except Unavailable as error:
         raise Unavailable(f"{what} is gone ({error})") from error
+
+
+def signal_number(number: int) -> int:
+    """``number``, which is a signal.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if number not in _SIGNALS:
+        raise InvalidArgument(f"{number} is no signal; they are 1 to {_SIGNALS[-1]}")
+    return number
 
 
 class CheckpointFlags(NamedTuple):
@@ -151,10 +163,15 @@ class TaskClient:
     async def kill(
         self, container_id: str, exec_id: str, signal: int, *, all_processes: bool = False
     ) -> None:
-        """The signal was sent."""
+        """The signal was sent.
+
+        Raises:
+            InvalidArgument: it is none.
+        """
+        number = signal_number(signal)
         await self._task(
             "Kill",
-            task_v3_pb2.KillRequest(id=container_id, exec_id=exec_id, signal=signal, all=all_processes),
+            task_v3_pb2.KillRequest(id=container_id, exec_id=exec_id, signal=number, all=all_processes),
         )
 
     async def delete(self, container_id: str, exec_id: str = "") -> None:

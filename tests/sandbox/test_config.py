@@ -23,7 +23,7 @@ WHOLE = SandboxConfig(
     options={"drain_timeout": 1.0},
     containers=(
         ContainerConfig("a", bundle="/b", env=("A=1",), resources={"memory": {"limit": 1}}),
-        ContainerConfig("b", rootfs="/r", args=("sh",), terminal=True, read_only=True),
+        ContainerConfig("b", rootfs="/r", args=("sh",), terminal=True, read_only=True, user="5:6"),
     ),
     annotations={"who": "me"},
 )
@@ -54,6 +54,7 @@ def test_what_is_written_is_read():
         ({"id": "s", "containers": [{"id": "c", "rootfs": "/r", "bundle": "/b"}]}, "give a bundle or a rootfs"),
         ({"id": "s", "containers": [{"id": "c", "rootfs": "/r"}]}, "a rootfs needs args"),
         ({"id": "s", "containers": [{"id": "c", "bundle": "b"}]}, "'b' is no absolute path"),
+        ({"id": "s", "containers": [{"id": "c", "bundle": "/b", "user": "me"}]}, "user 'me' is not a numeric"),
         ({"id": "s", "containers": [{"id": "c", "bundle": "/b", "resources": []}]}, "resources = \\[\\] is not"),
         ({"id": "s", "containers": [{"id": "c", "bundle": "/b"}] * 2}, "two containers of one name: c, c"),
     ],

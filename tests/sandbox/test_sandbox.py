@@ -151,8 +151,9 @@ async def test_a_hundred_times_leaves_nothing(config, state_root):
         assert own == ["10.93.0.0/16 dev eth0"]
 
 
-async def output(sandbox, container_id, script) -> bytes:
-    process = await sandbox.enter_container(container_id, ["sh", "-c", f"read go; {script}"], stdin=True)
+async def output(sandbox, container_id, script, **more) -> bytes:
+    command = ["sh", "-c", f"read go; {script}"]
+    process = await sandbox.enter_container(container_id, command, stdin=True, **more)
     stream = await sandbox.io_stream(container_id, process.token)
     stream.stdin.write(b"\n")
     text = await stream.stdout.read()
@@ -192,6 +193,20 @@ async def test_whoever_made_it_may_be_gone(config, container, state_root, runtim
 
 
 @pytest.mark.guest
+async def test_users(config, container, state_root):
+    """Of a container, and of what is run in it later; without the rights that only root has."""
+    script = "id -u; id -g; grep CapEff /proc/self/status"
+    containers = (container("a", user="5:6"), container("b"))
+    async with await create_sandbox(config(containers=containers), state_root=str(state_root)) as sandbox:
+        assert (await output(sandbox, "a", script)).split() == [b"5", b"6", b"CapEff:", b"0" * 16]
+        root = (await output(sandbox, "b", script)).split()
+        assert root[:2] == [b"0", b"0"]
+        assert int(root[3], 16) != 0
+        assert (await output(sandbox, "b", script, user="7")).split() == [b"7", b"0", b"CapEff:", b"0" * 16]
+        await sandbox.stop()
+        await sandbox.delete()
+
+
 async def test_its_containers_share_what_a_pod_shares(config, container, state_root):
     wanted = config(
         share_pids=True,
@@ -326,6 +341,13 @@ async def test_unknown_ids_and_wrong_states(config, container, state_root):
                 await call("a", "0123")
         with pytest.raises(NotFound):
             await sandbox.signal_process("a", "0123", 9)
+        for number in (-1, 65, 999):
+            with pytest.raises(InvalidArgument, match=f"{number} is no signal"):
+                await sandbox.signal_process("a", "a", number)
+        with pytest.raises(InvalidArgument, match="args"):
+            await sandbox.enter_container("a", [])
+        with pytest.raises(InvalidArgument, match="user 'me'"):
+            await sandbox.enter_container("a", ["true"], user="me")
         with pytest.raises(ShimError, match="nonesuch"):
             await sandbox.enter_container("a", ["/nonesuch"])
         assert (await sandbox.status_container("a")).execs == ()
