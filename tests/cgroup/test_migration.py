@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import os
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,25 +114,28 @@ def test_no_thread_to_be_had_is_no_error(clock, monkeypatch):
     assert started, "it is tried again"
 
 
-@pytest.mark.root
-@pytest.mark.parametrize("kind", ["unified", "legacy"])
-def test_the_kernel_takes_it_and_nothing_has_moved(threads, kind):
+def hierarchies() -> list[Hierarchy]:
+    """Those of this host, each alone."""
     found = detect()
-    if not getattr(found, kind):
-        pytest.skip(f"no {kind} hierarchy on this host")
+    alone = [Hierarchy("legacy", legacy={name: mount}) for name, mount in found.legacy.items()]
+    return [*alone, *([Hierarchy("unified", found.unified)] if found.unified else [])]
+
+
+@pytest.mark.root
+@pytest.mark.guest
+def test_the_kernel_takes_it_and_nothing_has_moved(threads):
     before = Path("/proc/self/cgroup").read_text()
-    of_kind = Hierarchy(found.mode, found.unified if kind == "unified" else None, legacy=found.legacy)
-    moves = Migration(of_kind)
-    moves.expect()
     after: list[str] = []
 
-    def look() -> None:
+    def move() -> None:
         threads.pop()()
-        after.append(Path(f"/proc/self/task/{os.getpid()}/cgroup").read_text())
         after.append(Path("/proc/thread-self/cgroup").read_text())
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    assert moves.possible
-    assert after == [before, before]
+    for hierarchy in hierarchies():
+        moves = Migration(hierarchy)
+        moves.expect()
+        thread = threading.Thread(target=move)
+        thread.start()
+        thread.join()
+        assert moves.possible, hierarchy
+    assert set(after) == {before} == {Path("/proc/self/cgroup").read_text()}
