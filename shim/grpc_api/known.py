@@ -8,7 +8,7 @@ remembered for a while: who looked at it a moment before would tell its end once
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class KnownContainer:
     bundle: str = ""
     pid: int = 0
     status: str = "created"
+    exit_status: int = 0
     execs: set[int] = field(default_factory=set)
 
     @property
@@ -107,7 +108,7 @@ class Known:
         status = self.status_after(event)
         found.bundle = event.bundlePath or found.bundle
         if event.type == EXIT:
-            self._ended(found, event.pid)
+            self._ended(found, event)
             return
         if event.type == START_PROCESS:
             found.execs.add(event.pid)
@@ -123,26 +124,29 @@ class Known:
             del self._deleted[next(iter(self._deleted))]
 
     @staticmethod
-    def _ended(found: KnownContainer, pid: int) -> None:
-        if pid in found.execs:
-            found.execs.discard(pid)
+    def _ended(found: KnownContainer, event: Event) -> None:
+        if event.pid in found.execs:
+            found.execs.discard(event.pid)
             return
-        found.pid = pid or found.pid
-        found.status = "stopped"
+        found.pid = event.pid or found.pid
+        found.status, found.exit_status = "stopped", event.status
         found.execs.clear()
 
     def to_data(self) -> dict[str, Any]:
         """As JSON has it."""
-        containers = {
-            name: {"bundle": c.bundle, "pid": c.pid, "status": c.status, "execs": sorted(c.execs)}
-            for name, c in self._containers.items()
-        }
+        containers = {name: {**asdict(c), "execs": sorted(c.execs)} for name, c in self._containers.items()}
         return {"containers": containers, "deleted": dict(self._deleted)}
 
     def restore(self, data: Mapping[str, Any]) -> None:
         """All is as when ``to_data`` made ``data``."""
         self._containers = {
-            name: KnownContainer(str(c["bundle"]), int(c["pid"]), str(c["status"]), set(c["execs"]))
+            name: KnownContainer(
+                str(c["bundle"]),
+                int(c["pid"]),
+                str(c["status"]),
+                int(c.get("exit_status", 0)),
+                set(c["execs"]),
+            )
             for name, c in data["containers"].items()
         }
         self._deleted = dict(data["deleted"])

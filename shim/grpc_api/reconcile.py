@@ -168,7 +168,7 @@ class Reconciler:
 
     async def _gone(self, container_id: str, known: KnownContainer) -> None:
         told = f"{container_id} {known.pid} {known.bundle}"
-        status = 0
+        status = known.exit_status
         if not known.ended and known.pid:
             status = task_events.UNKNOWN_STATUS
             await self._events.tell(task_events.end(container_id, known.pid, status), f"gone {told}")

@@ -131,6 +131,17 @@ async def test_a_shim_that_is_killed_is_found_out(api, bundle, monkeypatch):
     assert [e.type for e in await api.events("delete")] == ["create", "start-container", "exit", "delete"]
 
 
+async def test_a_deletion_has_the_status_of_the_end(api, bundle, monkeypatch):
+    """Also where no shim tells of it, and another daemon than the one that heard of the end."""
+    monkeypatch.setattr(reconcile, "EVERY_S", 0.05)
+    await api.ocishim("run", "-d", bundle(["sh", "-c", "exit 3"]), "c1")
+    await api.events("exit")
+    os.kill(json.loads(await api.ocishim("state", "--json", "c1"))["shim_pid"], signal.SIGKILL)
+    await api.restart()
+    await api.ocishim("delete", "--force", "c1")
+    assert (await api.events("delete"))[-1].status == 3
+
+
 async def test_containers_of_the_command_line_are_told_too(api, bundle):
     folder = bundle(["sh", "-c", "exit 7"])
     await api.ocishim("run", "-d", folder, "c1")
