@@ -36,5 +36,7 @@ class Call:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     secret: str = field(default="", repr=False)
     """Of a token, as the client sent it."""
+    ignored: tuple[str, ...] = ()
+    """Names in the query of a request whose parameters are in its body: somebody may think that they count."""
     caller: Token | None = None
     """What that is, once it was looked up."""

@@ -21,7 +21,7 @@ def warnings_about(
 ) -> tuple[str, ...]:
     """Warnings about names that mean nothing, and about values that the path overrules."""
     said = []
-    if ignored := sorted(unknown):
+    if ignored := sorted(set(unknown)):
         said.append(f"Endpoint ignored these unrecognized parameters: [{' '.join(ignored)}]")
     if replaced := sorted(key for key, value in captured.items() if _differs(given.get(key), value)):
         said.append(

@@ -67,7 +67,7 @@ class _Plugins:
     def register(self, call: Call, captured: Captures) -> Answer:
         plugin, unknown = Plugin.from_input(captured["type"], captured["name"], call.parameters)
         self._catalog.register_plugin(plugin)
-        return nothing(warnings_about(unknown, call.parameters, captured))
+        return nothing(warnings_about([*unknown, *call.ignored], call.parameters, captured))
 
     def delete(self, call: Call, captured: Captures) -> Answer:
         self._catalog.delete_plugin(captured["type"], captured["name"], _version(call))

@@ -58,8 +58,10 @@ async def read_call(request: Request, *, max_bytes: int, header_required: bool) 
     _check_headers(headers)
     path = request.scope["path"].removeprefix(_PREFIX)
     kind = headers.get("content-type", "")
+    ignored: tuple[str, ...] = ()
     if operation in {Operation.UPDATE, Operation.PATCH}:
         parameters = _parse_body(await _body(request, max_bytes), kind)
+        ignored = tuple(_parse_form(request.scope["query_string"], "query"))
     else:
         parameters = _parse_form(request.scope["query_string"], "query")
         if operation is Operation.READ and Fields({"list": parameters.pop("list", None) or None}).flag(
@@ -69,7 +71,7 @@ async def read_call(request: Request, *, max_bytes: int, header_required: bool) 
         # The body of the others has no meaning, and is not even read.
         if operation is Operation.DELETE:
             parameters = {**_parse_body(await _body(request, max_bytes), kind), **parameters}
-    return Call(operation, path, parameters, secret_of(headers))
+    return Call(operation, path, parameters, secret_of(headers), ignored)
 
 
 def secret_of(headers: Headers) -> str:

@@ -68,7 +68,7 @@ class _Runtimes:
     def register(self, call: Call, captured: Captures) -> Answer:
         runtime, unknown = PluginRuntime.from_input(captured["name"], call.parameters)
         self._catalog.register_runtime(runtime)
-        return nothing(warnings_about(unknown, call.parameters, captured))
+        return nothing(warnings_about([*unknown, *call.ignored], call.parameters, captured))
 
     def delete(self, call: Call, captured: Captures) -> Answer:  # noqa: ARG002 - as all handlers
         self._catalog.delete_runtime(captured["name"])

@@ -148,6 +148,14 @@ def test_warnings(api):
     assert api("GET", ONE).json()["data"]["name"] == "example-plugin-runtime"
 
 
+def test_a_limit_in_the_query_is_none_and_that_is_said(api):
+    answer = api("POST", f"{ONE}?memory_bytes=5&cpu_nanos", json={"z": 1})
+    assert answer.json()["warnings"] == [
+        "Endpoint ignored these unrecognized parameters: [cpu_nanos memory_bytes z]"
+    ]
+    assert api("GET", ONE).json()["data"]["memory_bytes"] == 0
+
+
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
