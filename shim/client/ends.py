@@ -40,7 +40,8 @@ class _Life:
     def take(self, event: Event) -> None:
         self.told = True
         if event.type in {"create", "start-container"}:
-            self.pid, self.status = event.pid or self.pid, None
+            # A create has none where a checkpoint is to be restored.
+            self.pid, self.status = event.pid, None
         elif event.type == "exit" and self._is_of_init(event):
             self.status = event.status
 

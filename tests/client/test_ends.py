@@ -77,6 +77,15 @@ def test_what_is_just_being_made_is_waited_for():
     assert taken(ends, event("exit", "c1", 5, 1)) == [("c1", 1)]
 
 
+def test_what_is_restored_has_no_pid_at_first():
+    ends = Ends(["c1"], [])
+    for one in (event("create", "c1", 5), event("exit", "c1", 5, 4), event("create", "c1", 0)):
+        ends.take(one)
+    ends.check()
+    assert taken(ends, event("exit", "c1", 5, 4)) == [], "an exec of that pid"
+    assert taken(ends, event("start-container", "c1", 6), event("exit", "c1", 6, 1)) == [("c1", 1)]
+
+
 def test_what_nothing_tells_of():
     with pytest.raises(NotFound, match="c1 does not exist"):
         Ends(["c1"], [running("c2", 5)]).check()
