@@ -1,10 +1,10 @@
 """What a process waits for that is moved into a group, begun before it is.
 
 A move waits for an RCU grace period, 10 ms or so, unless there was another one a moment ago: the kernel's lock that stands
-between moves and forks costs a fork nothing as long as nobody wants to move, and a grace period to whoever does. Every exec
-and every create of an OCI runtime moves a process. A move of no consequence, that of a thread to where it is, sets the kernel
-going while the runtime still starts. It is a thread of its own for it, as it waits like any other; with it, cgroup_mutex is
-held, which would be held just as long by the runtime.
+between moves and forks costs a fork nothing as long as nobody wants to move, and a grace period to whoever does. An OCI runtime
+moves each process that it makes in a container. A move of no consequence, that of a thread to where it is, sets the kernel
+going while the runtime still starts. It is a thread of its own for it, as it waits like any other; meanwhile it holds
+cgroup_mutex, as the runtime would just as long. So a create gains nothing by it: its first step is to make groups.
 
 The mount option favordynmods, which few hosts have, would make forks dearer and moves cheap.
 

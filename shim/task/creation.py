@@ -65,7 +65,6 @@ async def create(shop: Workshop, request: CreateRequest) -> Container:
         await remember(bundle, request.id, shop.namespace, request.config, group.path)
         undo.push_async_callback(group.unmake)
         group.create(spec.resources)
-        shop.migration.expect()
         await container.create()
         undo.pop_all()
     shop.publish(_told(request, container.pid))
