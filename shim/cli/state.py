@@ -32,8 +32,14 @@ def command(settings: Settings, /, container_id: str, *, as_json: bool) -> None:
     if as_json:
         output.print_json(state)
         return
-    # Of the streams, and of everything that is not so, only programs want to know.
-    output.print_pairs({name: _text(value) for name, value in state.items() if value and name != "streams"})
+    # Of the streams, and of everything that is not so, only programs want to know; but an exit status may be 0.
+    output.print_pairs(
+        {
+            name: _text(value)
+            for name, value in state.items()
+            if (value or (name == "exit_status" and value is not None)) and name != "streams"
+        }
+    )
 
 
 def _state(container: Container, snapshot: Snapshot) -> dict[str, Any]:

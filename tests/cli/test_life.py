@@ -47,6 +47,13 @@ def test_a_detached_container(ocishim, bundle, runtime):
     assert ocishim("delete", "c1") == (0, "", "")
 
 
+def test_an_exit_status_of_0_is_one(ocishim, bundle):
+    ocishim("run", "-d", bundle(["true"]), "c1")
+    ocishim("wait", "c1")
+    assert re.search(r"^exit_status +0$", ocishim("state", "c1").out, re.MULTILINE)
+    ocishim("delete", "c1")
+
+
 def test_created_first_started_later(ocishim, bundle):
     made = bundle(["sh", "-c", "echo out; echo err >&2; exit 2"])
     assert ocishim("create", made, "c1") == (0, "c1\n", "")
