@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import bed
-from support.events_service import EventsService
+from support.events_service import EventsService, containerd
 from support.shims import NAMESPACE, PROCESS_URL, CgroupParent, Connection, json_any, options
 
+__all__ = ["containerd"]  # a fixture
+
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def containerd(state_root: Path) -> Iterator[EventsService]:
-    service = EventsService(state_root / "ttrpc")
-    service.open()
-    yield service
-    service.close()
 
 
 def create(connection: Connection, cgroups: CgroupParent, folder: Path, container_id: str, **config) -> int:
@@ -71,16 +64,14 @@ def test_a_life_with_an_outage_in_it(cgroups, program, containerd, bundle):
     assert (folder / "shim.log").read_text().count("events wait, nobody takes them") == 1
 
 
-def test_out_of_memory_is_told_before_the_exit(cgroups, program, containerd, bundle):
-    """Through the wire from the kernel's own kill, on cgroup v1 and v2 alike."""
-    hungry = "x=x; while true; do x=$x$x; done"
-    folder = bundle(["sh", "-c", hungry])
-    program.start(folder, "c1", TTRPC_ADDRESS=str(containerd.path))
-    with program.connect() as connection:
-        create(connection, cgroups, folder, "c1", memory_bytes=32 << 20)
-        connection.call("Start", id="c1")
-        assert connection.call("Wait", id="c1").exit_status == 137
-        connection.call("Delete", id="c1")
+HUNGRY = ["sh", "-c", "x=x; while true; do x=$x$x; done"]
+
+
+def be_killed_for_memory(connection: Connection, containerd: EventsService) -> None:
+    """c1 runs until it has eaten too much, and is deleted; what is told of it is in that order."""
+    connection.call("Start", id="c1")
+    assert connection.call("Wait", id="c1").exit_status == 137
+    connection.call("Delete", id="c1")
     containerd.until("delete")
     topics = containerd.topics()
     assert topics[:2] == ["create", "start"]
@@ -88,23 +79,25 @@ def test_out_of_memory_is_told_before_the_exit(cgroups, program, containerd, bun
     assert set(topics[2:-2]) == {"oom"}
 
 
+def test_out_of_memory_is_told_before_the_exit(cgroups, program, containerd, bundle):
+    """Through the wire from the kernel's own kill, on cgroup v1 and v2 alike."""
+    folder = bundle(HUNGRY)
+    program.start(folder, "c1", TTRPC_ADDRESS=str(containerd.path))
+    with program.connect() as connection:
+        create(connection, cgroups, folder, "c1", memory_bytes=32 << 20)
+        be_killed_for_memory(connection, containerd)
+
+
 def test_out_of_memory_in_the_pod_is_told_before_the_exit(cgroups, program, containerd, bundle):
     """The limit is that of the group above alone, as a pod's is."""
-    folder = bundle(["sh", "-c", "x=x; while true; do x=$x$x; done"])
+    folder = bundle(HUNGRY)
     program.start(folder, "c1", TTRPC_ADDRESS=str(containerd.path))
     with program.connect() as connection:
         create(connection, cgroups, folder, "c1")
         files = [top / name for top in cgroups.folders for name in ("memory.max", "memory.limit_in_bytes")]
         (limit,) = [file for file in files if file.exists()]
         limit.write_text(str(48 << 20))
-        connection.call("Start", id="c1")
-        assert connection.call("Wait", id="c1").exit_status == 137
-        connection.call("Delete", id="c1")
-    containerd.until("delete")
-    topics = containerd.topics()
-    assert topics[:2] == ["create", "start"]
-    assert topics[-2:] == ["exit", "delete"]
-    assert set(topics[2:-2]) == {"oom"}
+        be_killed_for_memory(connection, containerd)
 
 
 def test_what_is_over_at_once_and_what_never_ran(cgroups, program, containerd, bundle):

@@ -317,26 +317,32 @@ def test_what_a_runtime_of_the_catalog_can_do(ocishim):
     assert json.loads(said.out)["runtime"].endswith("/runc")
 
 
-def group_of(pid, parent):
-    """The cgroup of a process, which is below ``parent``."""
+def limit(ocishim, parent):
+    """The runtime "mine" of the catalog has limits."""
+    ocishim(
+        "runtime", "register", "-oci_runtime=runc", f"-cgroup_parent={parent}/", "-cpu_nanos=500000000",
+        "-memory_bytes=67108864", "mine",
+    )  # fmt: skip
+
+
+def limited_group_of(pid, parent):
+    """The cgroup of a process, which is below ``parent`` and has those limits."""
     (line,) = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     path = line.removeprefix("0::")
     assert path.startswith(f"{parent}/")
-    return Path(f"/sys/fs/cgroup{path}")
+    group = Path(f"/sys/fs/cgroup{path}")
+    assert (group / "cpu.max").read_text() == "50000 100000\n"
+    assert (group / "memory.max").read_text() == "67108864\n"
+    return group
 
 
 @pytest.mark.root
 @pytest.mark.cgroup2
 @pytest.mark.usefixtures("leaks")
 def test_the_kernel_has_the_limits_of_the_record(ocishim, bundle, parent):
-    ocishim(
-        "runtime", "register", "-oci_runtime=runc", f"-cgroup_parent={parent}/", "-cpu_nanos=500000000",
-        "-memory_bytes=67108864", "mine",
-    )  # fmt: skip
+    limit(ocishim, parent)
     assert ocishim("run", "-d", "--runtime", "catalog:mine", bundle(SLEEP), "c1").code == 0
-    group = group_of(json.loads(ocishim("state", "--json", "c1").out)["pid"], parent)
-    assert (group / "cpu.max").read_text() == "50000 100000\n"
-    assert (group / "memory.max").read_text() == "67108864\n"
+    group = limited_group_of(json.loads(ocishim("state", "--json", "c1").out)["pid"], parent)
     assert ocishim("delete", "--force", "c1").code == 0
     assert not group.exists()
 
@@ -345,12 +351,7 @@ def test_the_kernel_has_the_limits_of_the_record(ocishim, bundle, parent):
 @pytest.mark.cgroup2
 @pytest.mark.usefixtures("leaks")
 def test_the_kernel_has_them_for_a_sandbox_too(ocishim, sandbox_file, parent):
-    ocishim(
-        "runtime", "register", "-oci_runtime=runc", f"-cgroup_parent={parent}/", "-cpu_nanos=500000000",
-        "-memory_bytes=67108864", "mine",
-    )  # fmt: skip
+    limit(ocishim, parent)
     made = json.loads(ocishim("sandbox", "create", "--json", sandbox_file).out)
-    group = group_of(made["containers"][0]["pid"], parent)
-    assert (group / "cpu.max").read_text() == "50000 100000\n"
-    assert (group / "memory.max").read_text() == "67108864\n"
+    limited_group_of(made["containers"][0]["pid"], parent)
     assert ocishim("sandbox", "delete", "--force", "s1").code == 0

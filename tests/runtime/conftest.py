@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from support.coroutines import reaping
 
 from shim.config import Config
 from shim.errors import ShimError
@@ -22,37 +22,14 @@ T = TypeVar("T")
 DEADLINE_S = 60
 
 
-def has_children() -> bool:
-    """Whether this process has a child, a zombie included."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-async def all_reaped() -> None:
-    """No child is left; fails after a while."""
-    deadline = time.monotonic() + 10
-    while has_children():
-        assert time.monotonic() < deadline, "children are left"
-        await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 def run() -> Callable[[Callable[[Reaper], Awaitable[T]]], T]:
     """``run(body)`` awaits ``body(reaper)``; afterwards no child may be left."""
 
     def go(body: Callable[[Reaper], Awaitable[T]]) -> T:
         async def main() -> T:
-            reaper = Reaper()
-            reaper.start()
-            try:
-                result = await asyncio.wait_for(body(reaper), DEADLINE_S)
-                await all_reaped()
-                return result
-            finally:
-                reaper.stop()
+            async with reaping() as reaper:
+                return await asyncio.wait_for(body(reaper), DEADLINE_S)
 
         return asyncio.run(main())
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from support.coroutines import until
-from support.events_service import EventsService, unpacked
+from support.events_service import EventsService, containerd, unpacked
 
 from shim.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from shim.linux.mounts import Mount
@@ -23,6 +22,8 @@ from shim.service.publisher import KEPT, Publisher
 from shim.stdio import Streams
 from shim.task import events
 
+__all__ = ["containerd"]  # a fixture
+
 EXIT = Exit(7, 1_700_000_000_000_000_009)
 
 
@@ -33,14 +34,6 @@ def started(count: int, container: str = "c") -> list[events.Event]:
 
 def numbers(service: EventsService, container: str = "c") -> list[int]:
     return [event.pid for _, event in service.messages() if event.container_id == container]
-
-
-@pytest.fixture
-def containerd(state_root: Path) -> Iterator[EventsService]:
-    service = EventsService(state_root / "ttrpc")
-    service.open()
-    yield service
-    service.close()
 
 
 @asynccontextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from google.protobuf.empty_pb2 import Empty
 from support import bed
 from support.serving import Method, Running
@@ -72,3 +73,12 @@ def unpacked(envelope: Envelope) -> Any:
     package, _, name = envelope.event.type_url.rpartition(".")
     assert package == "containerd.events"
     return getattr(events_pb2, name).FromString(envelope.event.value)
+
+
+@pytest.fixture
+def containerd(state_root: Path) -> Iterator[EventsService]:
+    """One that serves, in the state directory of the test."""
+    service = EventsService(state_root / "ttrpc")
+    service.open()
+    yield service
+    service.close()
