@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.errors import Unimplemented
-from shim.runtime.commandline import option
 from shim.runtime.runc import RuncCommandLine, criu_flags
 
 if TYPE_CHECKING:
@@ -71,13 +70,8 @@ class CrunCommandLine(RuncCommandLine):
     def checkpoint(self, container_id: str, options: CheckpointOptions) -> list[str]:
         """The container is written to ``options.image_path``."""
         _refuse_empty_namespaces(options)
-        return self.command(
-            "checkpoint",
-            *criu_flags(options),
-            *option("--parent-path", options.parent_path),
-            *(["--leave-running"] if options.leave_running else []),
-            container_id,
-        )
+        # Not super(): dataclass(slots=True) makes a second class, of which a bare super() knows nothing.
+        return RuncCommandLine.checkpoint(self, container_id, options)
 
     def restore(
         self,
