@@ -143,6 +143,14 @@ def remove(settings: Settings, /, reference: str) -> None:
     _images(settings).remove(reference)
 
 
+@command.command("prune")
+@pass_settings
+def prune(settings: Settings, /) -> None:
+    """Remove the images that have no name, such as those whose name a later import has got."""
+    for image in _images(settings).prune():
+        output.say(image.id)
+
+
 @command.command("unpack")
 @_IMAGE
 @click.argument("directory", cls=options.Argument, metavar="DIRECTORY", type=click.Path())

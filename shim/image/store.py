@@ -147,6 +147,22 @@ class Images:
                 self._save(each for each in images if each != image and each.digests.isdisjoint(gone))
                 return image
 
+    def prune(self) -> tuple[Image, ...]:
+        """Images without a name, as one is whose name another has got, are gone. Returns these.
+
+        Raises:
+            ShimError: the record cannot be read or written.
+        """
+        with _translated("cannot remove images without a name"):
+            if not self._top.is_dir():
+                return ()
+            with locked_directory(str(self._top)):
+                images = self._load()
+                nameless = tuple(image for image in images if not image.names)
+                if nameless:
+                    self._save(image for image in images if image.names)
+                return nameless
+
     def unpack(self, image: Image, directory: str | Path, progress: Progress = silent) -> None:
         """``directory``, which did not exist or was empty, is the root file system of ``image``.
 

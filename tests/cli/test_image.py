@@ -56,6 +56,14 @@ def test_from_import_to_removal(ocishim, data, layout, tmp_path):
     assert json.loads(ocishim("image", "list", "--json").out) == []
 
 
+def test_the_image_before(ocishim, data, layout, tmp_path):
+    before = ocishim("image", "import", layout, "hello").out
+    ocishim("image", "import", make_image(tmp_path / "new", {"x": b""}), "hello")
+    assert ocishim("image", "prune") == (0, before, "")
+    assert ocishim("image", "prune") == (0, "", "")
+    assert len(json.loads(ocishim("image", "list", "--json").out)) == 1
+
+
 def test_unpack(ocishim, data, layout, tmp_path):
     bed.need(shutil.which("umoci"), "umoci is not installed: apt-get install umoci")
     ocishim("image", "import", layout)

@@ -95,6 +95,19 @@ def test_an_image_may_have_no_name(images, tmp_path):
     assert images.get(image.id) == image
 
 
+def test_images_without_a_name_can_be_cleared_away(images, tmp_path, files):
+    assert images.prune() == ()
+    with pytest.raises(NotFound):
+        images.import_(tmp_path / "nothing")
+    assert images.prune() == ()
+    first = images.import_(make_image(tmp_path / "1", HELLO), "a")
+    second = images.import_(make_image(tmp_path / "2", {"x": b""}), "a")
+    assert [image.id for image in images.prune()] == [first.id]
+    assert images.list() == (second,)
+    assert files() == sorted(["images/images.json", *(f"images/blobs/sha256/{b[7:]}" for b in second.blobs)])
+    assert images.prune() == ()
+
+
 def test_what_two_images_share_stays_with_the_other(images, tmp_path, files):
     data = layer(HELLO)
     first = images.import_(make_layout(tmp_path / "1", [data], {"Cmd": ["1"]}), "a")
