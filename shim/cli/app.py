@@ -78,7 +78,7 @@ _VERBS = {name: line for verbs in SECTIONS.values() for name, line in verbs.item
 
 
 class VerbGroup(click.Group):
-    """Commands that live in the module ``shim.cli.<name>`` as ``command``, imported on demand."""
+    """Commands that live in the module ``shim.cli.verbs.<name>`` as ``command``, imported on demand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(_VERBS)
@@ -86,7 +86,7 @@ class VerbGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        module = f"shim.cli.{cmd_name}"
+        module = f"shim.cli.verbs.{cmd_name}"
         if (host := ctx.params.get("host")) is not None:
             if cmd_name not in REMOTE:
                 known = ", ".join(name for name in _VERBS if name in REMOTE)

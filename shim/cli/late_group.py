@@ -14,7 +14,7 @@ __all__ = ["LateGroup"]
 
 
 class LateGroup(click.Group):
-    """``late``: names of commands, and of the modules of ``shim.cli`` that have them as ``command``."""
+    """``late``: names of commands, and of the modules of ``shim.cli.verbs`` that have them as ``command``."""
 
     def __init__(self, *args: Any, late: Mapping[str, str], **rest: Any) -> None:
         super().__init__(*args, **rest)
@@ -28,6 +28,6 @@ class LateGroup(click.Group):
         """That one, imported."""
         if cmd_name not in self._late:
             return super().get_command(ctx, cmd_name)
-        found = import_module(f"shim.cli.{self._late[cmd_name]}").command
+        found = import_module(f"shim.cli.verbs.{self._late[cmd_name]}").command
         assert isinstance(found, click.Command)  # noqa: S101 - for the type checker
         return found

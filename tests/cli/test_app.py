@@ -17,7 +17,7 @@ VERBS = {name: line for verbs in SECTIONS.values() for name, line in verbs.items
 def _replace_verb(monkeypatch, action):
     """``ocishim list`` does ``action`` instead."""
     command = click.Command("list", callback=action)
-    monkeypatch.setattr(import_module("shim.cli.list"), "command", command)
+    monkeypatch.setattr(import_module("shim.cli.verbs.list"), "command", command)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -149,7 +149,7 @@ def test_closed_standard_descriptors_are_not_taken_for_others():
     ("words", "forbidden"),
     [
         (["--version"], ("asyncio", "google.protobuf", "rich", "shim.transport", "json")),
-        (["--help"], ("asyncio", "google.protobuf", "rich", "shim.cli.run")),
+        (["--help"], ("asyncio", "google.protobuf", "rich", "shim.cli.verbs.run")),
         (["list", "-q"], ("asyncio", "google.protobuf", "rich")),
         (["list", "--json"], ("asyncio", "rich")),
         (["run", "--help"], ("asyncio", "rich", "subprocess")),

@@ -12,7 +12,7 @@ import time
 import pytest
 from support import bed
 
-import shim.cli.exec as verb
+import shim.cli.verbs.exec as verb
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from shim.cli import nic
+from shim.cli.verbs import nic
 from shim.net.interface import KINDS
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("leaks")]

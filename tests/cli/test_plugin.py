@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shim.catalog import Catalog
-from shim.cli.plugin import command
+from shim.cli.verbs.plugin import command
 
 SHA = "ab" * 32
 IMAGE = [f"-sha256={SHA}", "-oci_image=registry/p"]

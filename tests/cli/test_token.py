@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.catalog import Tokens
-from shim.cli.token import parse_duration
+from shim.cli.verbs.token import parse_duration
 from shim.errors import InvalidArgument, PermissionDenied
 
 POLICY = 'path "a/*" {\n  capabilities = ["read"]\n}\n'

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from shim.cli.update import command, resources_of
+from shim.cli.verbs.update import command, resources_of
 from shim.errors import InvalidArgument
 
 

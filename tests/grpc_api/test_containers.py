@@ -80,6 +80,19 @@ def test_streams_are_fifos_that_the_client_made(any_server, bundle, tmp_path):
     any_server.gone("c1")
 
 
+def test_an_input_is_a_file(any_server, bundle, out, tmp_path):
+    """Of a container, and of a process in it; and /dev/null is an empty one."""
+    file = tmp_path / "in"
+    file.write_text("from a file\n")
+    any_server.create("c1", bundle(["sh", "-c", "cat; exec sleep 1000"]), stdin=str(file), stdout=str(out))
+    said(out, "from a file\n")
+    for stdin, text in ((str(file), "from a file\nend 1\n"), ("/dev/null", "end 2\n")):
+        command = f"cat; echo {text.splitlines()[-1]}"
+        any_server.call("AddProcess", id="c1", args=["sh", "-c", command], stdin=stdin, stdout=str(out))
+        said(out, text)
+    any_server.kill("c1")
+
+
 def test_a_container_is_paused_and_goes_on(any_server, bundle):
     any_server.create("c1", bundle(["sleep", "1000"]))
     for status in ("paused", "paused", "running", "running"):
@@ -281,7 +294,7 @@ BAD = [
     ("CreateContainer", {"bundlePath": "/nowhere/b"}, "NOT_FOUND", "bundle /nowhere/b does not exist"),
     ("CreateContainer", {"stdout": "out"}, "INVALID_ARGUMENT", "stdout 'out' must be an absolute path"),
     ("CreateContainer", {"stdout": "/nowhere/out"}, "NOT_FOUND", "stdout /nowhere/out"),
-    ("CreateContainer", {"stdin": "/etc/passwd"}, "INVALID_ARGUMENT", "neither a FIFO nor a terminal"),
+    ("CreateContainer", {"stdin": "/dev/zero"}, "INVALID_ARGUMENT", "neither a FIFO nor a terminal"),
     ("CreateContainer", {"console": "/dev/null"}, "INVALID_ARGUMENT", "console /dev/null is no terminal"),
     ("CreateContainer", {"console": "/nowhere/tty"}, "NOT_FOUND", "console /nowhere/tty"),
     ("CreateContainer", {"console": "/dev/null", "stdin": "/x"}, "INVALID_ARGUMENT", "with a console there is no stdin"),

@@ -29,7 +29,7 @@ MODULES: Final[Mapping[str, str]] = {
             "wait",
         )
     },
-    "checkpoint": "shim.cli.checkpoint",
-    "events": "shim.cli.events",
+    "checkpoint": "shim.cli.verbs.checkpoint",
+    "events": "shim.cli.verbs.events",
 }
 """Where ``command`` of each verb is."""
