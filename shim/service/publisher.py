@@ -45,7 +45,7 @@ _SERVICE = "containerd.services.events.ttrpc.v1.Events"
 _CALL_S = 5.0
 _FIRST_DELAY_S = 0.05
 _MAX_DELAY_S = 2.0
-_ROUNDS = 4
+_ROUNDS = 3
 _ENDS = (TaskExited, TaskDeleted, TaskOom)
 
 
@@ -151,7 +151,7 @@ class Publisher:
         while True:
             if not self._queue:
                 await self._more.wait()
-                # The answers to those who wait for what has happened go first: that of Wait is four rounds of the loop away.
+                # The answers to those who wait for what has happened go first: that of Wait is three rounds of the loop away.
                 for _ in range(_ROUNDS):
                     await asyncio.sleep(0)
             await self._send_first()

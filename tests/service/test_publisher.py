@@ -144,7 +144,7 @@ async def test_answers_of_the_same_moment_leave_before_an_event(monkeypatch):
         await until(lambda: said)
         said.clear()
         publisher.publish(events.TaskOom("c"))
-        for _ in range(4):  # as long as the answer of Wait takes after the exit of an exec
+        for _ in range(3):  # as long as the answer of Wait takes after the exit of an exec
             await asyncio.sleep(0)
         said.append("answer")
         await publisher.close(10)
