@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,6 +61,8 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Requests begin or go on."""
         if not self._discards:
+            # Whatever begins now is answered with it.
+            self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode("ascii"))]
             super().data_received(data)
             self._watch()
 

@@ -52,6 +52,19 @@ class Access:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Until ``end``. Uvicorn's own wakes ten times a second, to know the date, which is the protocol's business here."""
+        await self._ended.wait()
+
+    def end(self) -> None:
+        """It does not go on."""
+        self.should_exit = True
+        self._ended.set()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are the daemon's."""
@@ -156,7 +169,7 @@ class HttpServer:
         """No connection is left; requests that have begun have ``timeout_s`` to be answered."""
         await self._door.clear()
         self._config.timeout_graceful_shutdown = timeout_s  # type: ignore[assignment]  # it is given to wait_for
-        self._server.should_exit = True
+        self._server.end()
         if self._serving is not None:
             await self._serving
         for connection in list(self._server.server_state.connections):

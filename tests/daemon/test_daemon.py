@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, closing, suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -471,6 +473,26 @@ def test_what_nobody_reads_of_its_log_holds_nothing_up(make_daemon):
     assert os.get_blocking(write), "the flags of what it shares are as they were"
     os.close(write)
     os.close(read)
+
+
+def test_while_nobody_asks_it_sleeps(daemon):
+    """Not even for the date, which is that of each answer."""
+    with daemon.client() as client:
+
+        def date():
+            return parsedate_to_datetime(client.get("sys/health").headers["date"])
+
+        first = date()
+        status = Path(f"/proc/{daemon.process.pid}/status")
+        before = woken(status)
+        time.sleep(1.1)
+        assert woken(status) - before <= 2
+        assert date() > first
+
+
+def woken(status):
+    (line,) = [line for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt")]
+    return int(line.split()[1])
 
 
 def test_many_clients_at_once(daemon):
