@@ -22,7 +22,7 @@ from shim.linux.fd import OwnedFd
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["open_log_file", "open_output", "open_stdin", "open_stdin_file", "wake_late_reader"]
+__all__ = ["open_log_file", "open_output", "open_stdin", "wake_late_reader"]
 
 # O_NONBLOCK for files, too: what was a file a moment ago may be a FIFO now, whose open(2) would hold up the shim.
 _COMMON_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -65,31 +65,6 @@ def open_stdin(path: str) -> tuple[OwnedFd, OwnedFd | None]:
         reader.close()
         raise InvalidArgument(f"stdin {path} is neither a FIFO nor a terminal")
     return reader, None
-
-
-def open_stdin_file(path: str) -> OwnedFd | None:
-    """A file, or /dev/null, for a process to read by itself; None: it is something else. The caller owns it.
-
-    Raises:
-        ShimError: it cannot be opened.
-    """
-    try:
-        if not _is_file(os.stat(path)):
-            return None
-    except OSError as error:
-        raise from_os_error(error, f"stdin {path} cannot be used") from error
-    reader = _open(path, os.O_RDONLY, "stdin")
-    if not _is_file(os.fstat(reader.fileno())):
-        reader.close()
-        return None
-    os.set_blocking(reader.fileno(), True)
-    return reader
-
-
-def _is_file(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) or (
-        stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
-    )
 
 
 def wake_late_reader(reader: OwnedFd) -> None:

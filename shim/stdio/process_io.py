@@ -27,7 +27,7 @@ from shim.errors import FailedPrecondition, InvalidArgument, from_os_error
 from shim.linux.fd import OwnedFd, pipe
 from shim.linux.pty import Winsize, set_winsize
 from shim.stdio.console import ConsoleSocket
-from shim.stdio.fifo import open_log_file, open_output, open_stdin, open_stdin_file, wake_late_reader
+from shim.stdio.fifo import open_log_file, open_output, open_stdin, wake_late_reader
 from shim.stdio.logger import LoggerProcess
 
 if TYPE_CHECKING:
@@ -269,9 +269,6 @@ class ProcessIO:
     def _open_stdin_pipe(self) -> OwnedFd:
         if not self._wants_stdin:
             return self._null(os.O_RDONLY)
-        if self.streams.stdin_path and (file := open_stdin_file(self.streams.stdin_path)) is not None:
-            # It has an end of its own, and nobody to wait for: there is nothing to copy.
-            return self._own(file)
         source = self._open_stdin()
         container_end, sink = self._pipe()
         self._routes.append(_Route("stdin", source, sink, to_process=True))
@@ -279,7 +276,8 @@ class ProcessIO:
 
     @property
     def _wants_stdin(self) -> bool:
-        return bool(self.streams.stdin_path or self.streams.stdin_stream)
+        # Nobody can ever write into what is empty. Files are not taken: runtimes give them to the container's user.
+        return self.streams.stdin_path not in {"", os.devnull} or bool(self.streams.stdin_stream)
 
     def _open_stdin(self) -> OwnedFd:
         if stream_id := self.streams.stdin_stream:
@@ -412,8 +410,6 @@ def _holds_output(keeper: OwnedFd) -> bool:
 
 
 async def _all_ended(streams: Sequence[Stream], timeout_s: float) -> bool:
-    if all(stream.ended for stream in streams):
-        return True
     try:
         async with asyncio.timeout(timeout_s):
             for stream in streams:

@@ -19,9 +19,11 @@ __all__ = ["command"]
 @click.argument("container_id", cls=options.Argument, metavar="[ID]", type=CONTAINER, required=False)
 @click.option("-d", "--detach", is_flag=True, help="Needed: the container runs there, without us.")
 @click.option("--checkpoint", metavar="NAME", default="", help="Go on from a checkpoint of the container.")
-@click.option("--stdin", metavar="PATH", default="", help="A file or FIFO there that its stdin is read from.")
-@click.option("--stdout", metavar="PATH", default="", help="Where its output goes there.")
-@click.option("--stderr", metavar="PATH", default="", help="Where its errors go there.")
+@click.option("--stdin", metavar="PATH", default="", help="A FIFO there that its stdin is read from.")
+@click.option(
+    "--stdout", metavar="PATH", default="", help="A file or FIFO there, which exists, for its output."
+)
+@click.option("--stderr", metavar="PATH", default="", help="The same for its errors.")
 @options.as_json
 @pass_settings
 def command(
