@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
 
-from shim.errors import InvalidArgument, ResourceExhausted, ShimError
+from shim.errors import InvalidArgument, NotFound, ResourceExhausted, ShimError
 from shim.grpc_api import task_events
 from shim.grpc_api.calls import metadata_number, send_metadata
 from shim.grpc_api.event_log import KEPT
@@ -139,6 +139,8 @@ class Events:
         try:
             async with asyncio.timeout(_DESCRIBE_S):
                 found = await self._describe(container_id)
+        except NotFound:
+            return None  # what is told late has mostly gone
         except (ShimError, TimeoutError) as error:
             _log.info("nothing more is known of container %s: %s", container_id, error)
             return None
