@@ -9,10 +9,15 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from shim import config, log
 from shim.bootstrap.serve import serve
+from shim.cgroup.hierarchy import detect
 from shim.errors import ShimError
+
+if TYPE_CHECKING:
+    from shim.cgroup.hierarchy import Hierarchy
 
 _LISTENER_FD = 3
 
@@ -31,8 +36,13 @@ def main() -> int:
     return run(listener, options.socket, options.namespace, debug=options.debug)
 
 
-def run(listener: socket.socket, path: str, namespace: str, *, debug: bool) -> int:
-    """The life of a shim process that answers on ``listener`` (ownership taken), bound to ``path``; the exit status."""
+def run(
+    listener: socket.socket, path: str, namespace: str, *, debug: bool, hierarchy: Hierarchy | None = None
+) -> int:
+    """The life of a shim process that answers on ``listener`` (ownership taken), bound to ``path``; the exit status.
+
+    ``hierarchy`` has its containers' cgroups; None: the host's.
+    """
     log.setup(sys.stderr.fileno(), debug=debug)
     try:
         settings = config.load()
@@ -43,7 +53,7 @@ def run(listener: socket.socket, path: str, namespace: str, *, debug: bool) -> i
         _log.critical("the shim cannot start: %s", error)
         return 1
     log.setup(sys.stderr.fileno(), debug=debug or settings.debug)
-    asyncio.run(serve(listener, path, namespace, settings))
+    asyncio.run(serve(listener, path, namespace, settings, hierarchy or detect()))
     return 0
 
 

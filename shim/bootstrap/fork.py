@@ -25,6 +25,7 @@ from shim.bootstrap.preload import after_fork
 from shim.bootstrap.rehearsal import client, rehearsal
 from shim.bootstrap.request import receive, take_over
 from shim.bootstrap.start import SOCKET_DIR, Plan, open_log, shim_arguments
+from shim.cgroup.hierarchy import Hierarchy
 from shim.errors import FailedPrecondition, ShimError, from_os_error
 from shim.linux.fd import OwnedFd
 from shim.linux.prctl import (
@@ -37,10 +38,13 @@ from shim.linux.prctl import (
 from shim.linux.sockets import killed_by_hangup, peer_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from shim.bootstrap.request import Request
     from shim.linux.inotify import FileWatch
 
-__all__ = ["wait_and_serve"]
+__all__ = ["rehearse", "wait_and_serve"]
 
 _READY = b"R"
 _TAKEN = b"T"
@@ -119,7 +123,7 @@ def wait_and_serve(
     own = Surroundings.of(os.getpid())
     if not _is_readable(listener, _QUIET_S):
         with suppress(OSError, ShimError):
-            _rehearse(f"{listener.getsockname()}.rehearsal", own, watch)
+            rehearse(f"{listener.getsockname()}.rehearsal", own, watch)
     if os.getppid() != template:
         os._exit(0)
     shim = _Shim()
@@ -176,8 +180,18 @@ def _do(connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd
     return status
 
 
-def _rehearse(scratch: str, own: Surroundings, watch: FileWatch) -> None:
-    """All of it was done once, a short life too: the pages that it writes to are ours already, and need not be copied later."""
+def rehearse(
+    scratch: str,
+    own: Surroundings,
+    watch: FileWatch,
+    company: Callable[[str], AbstractContextManager[None]] = client,
+) -> None:
+    """All of it was done once, with the life of a shim in ``company``: pages to which it writes need not be copied any more.
+
+    Raises:
+        OSError: something that it takes is not to be had.
+        ShimError: it cannot be done here.
+    """
     shim = _Shim(".")  # the way there may be too long for sockets
     try:
         with (
@@ -186,7 +200,7 @@ def _rehearse(scratch: str, own: Surroundings, watch: FileWatch) -> None:
         ):
             _do(connection, shim, own, tell, watch)
             if shim.plan:
-                _rehearse_life(shim, shim.plan)
+                _rehearse_life(shim, shim.plan, company)
     finally:
         set_parent_death_signal(signal.SIGKILL)
         if shim.plan:
@@ -194,14 +208,14 @@ def _rehearse(scratch: str, own: Surroundings, watch: FileWatch) -> None:
         own.adopt(Surroundings.of(os.getpid()))
 
 
-def _rehearse_life(shim: _Shim, plan: Plan) -> None:
-    """A shim has served a client that asks it who it is, and to end. What only a shim should have is as it was before."""
+def _rehearse_life(shim: _Shim, plan: Plan, company: Callable[[str], AbstractContextManager[None]]) -> None:
+    """A shim has served ``company``, which asks it to end. What only a shim should have is as it was before."""
     name = get_name()
     try:
-        with client(plan.path):
+        with company(plan.path):
             listener = socket.socket(fileno=shim.listener)
             shim.listener = -1
-            run(listener, plan.path, plan.namespace, debug=False)
+            run(listener, plan.path, plan.namespace, debug=False, hierarchy=Hierarchy("none"))
     finally:
         set_name(name)
         set_child_subreaper(enabled=False)

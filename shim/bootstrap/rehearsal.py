@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from shim.bootstrap.life import EVENTS, SPEC
 from shim.bootstrap.request import send
 from shim.proto.runc_options_pb2 import Options
 from shim.proto.task_v3_pb2 import ConnectRequest, ShutdownRequest
@@ -27,10 +28,11 @@ _WORDS = "launcher -namespace rehearsal -address / -publish-binary / -id rehears
 
 
 def _environment() -> list[bytes]:
-    """The template's; the configuration of whoever started it may be gone by now."""
+    """The template's; the configuration of whoever started it may be gone by now, and events are nobody else's business."""
     variables = dict(os.environb)
     if not os.path.exists(variables.get(b"OCISHIM_CONFIG", b"/")):
         del variables[b"OCISHIM_CONFIG"]
+    variables[b"TTRPC_ADDRESS"] = EVENTS.encode()
     return [name + b"=" + value for name, value in variables.items()]
 
 
@@ -44,7 +46,7 @@ def rehearsal(scratch: str) -> Iterator[socket.socket]:
     directory = Path(scratch)
     directory.mkdir(mode=0o700, exist_ok=True)
     try:
-        (directory / "config.json").write_text(json.dumps({"annotations": {}}), encoding="ascii")
+        (directory / "config.json").write_text(json.dumps(SPEC), encoding="ascii")
         options = AnyMessage(type_url="containerd.runc.v1.Options", value=Options().SerializeToString())
         (directory / "stdin").write_bytes(options.SerializeToString())
         with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as launcher:

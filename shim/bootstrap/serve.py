@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from shim.bootstrap.start import EVENTS_VARIABLE
 from shim.cgroup.events import OomWatcher
-from shim.cgroup.hierarchy import detect
 from shim.linux.limits import raise_open_files
 from shim.linux.prctl import create_core_scheduling, set_name
 from shim.process import Reaper
@@ -39,6 +38,7 @@ from shim.transport.server import Server
 if TYPE_CHECKING:
     import socket
 
+    from shim.cgroup.hierarchy import Hierarchy
     from shim.config import Config
     from shim.task.events import Event
 
@@ -52,13 +52,15 @@ _LAST_EVENTS_OF_OURS_S = 0.5
 _log = logging.getLogger(__name__)
 
 
-async def serve(listener: socket.socket, path: str, namespace: str, config: Config) -> None:
+async def serve(
+    listener: socket.socket, path: str, namespace: str, config: Config, hierarchy: Hierarchy
+) -> None:
     """Answer on ``listener`` (ownership taken), bound to ``path``, until the shim is not needed any more."""
     set_name("ocishim-shim")
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     if os.environ.get("SCHED_CORE"):
         _share_no_core()
-    shim = _Shim(namespace, config)
+    shim = _Shim(namespace, config, hierarchy)
     try:
         await shim.run(listener)
     finally:
@@ -86,13 +88,12 @@ def _publisher(namespace: str) -> Publisher:
 class _Shim:
     """Everything that lives as long as the process."""
 
-    def __init__(self, namespace: str, config: Config) -> None:
+    def __init__(self, namespace: str, config: Config, hierarchy: Hierarchy) -> None:
         self._config = config
         self._done = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
         self._clearing: asyncio.Task[None] | None = None
         self._reaper = Reaper(open_files=raise_open_files())
-        hierarchy = detect()
         self._of_containerd = bool(os.environ.get("TTRPC_ADDRESS"))
         self._publisher = _publisher(namespace)
         watcher = OomWatcher(asyncio.get_running_loop())

@@ -94,11 +94,13 @@ def _serve(listener: socket.socket, began: float) -> bool:
     """Whether the files changed."""
     from shim.bootstrap.caller import leave_cgroups  # noqa: PLC0415 - all this takes long, and nobody waits for it
     from shim.bootstrap.preload import preload  # noqa: PLC0415
+    from shim.bootstrap.understudy import rehearsed  # noqa: PLC0415
 
     leave_cgroups()
     watch, unchanged = _watch(began)
     if not unchanged:
         return True
+    rehearsed(f"{listener.getsockname()}.rehearsal", watch)
     preload()
     cgroups = b""
     while True:

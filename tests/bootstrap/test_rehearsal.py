@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 PROGRAM = """
 import logging, os, signal, sys, threading
 import prctl
-from shim.bootstrap import fork
+from shim.bootstrap import fork, life, rehearsal
 from shim.bootstrap.caller import Surroundings
 from shim.linux.inotify import FileWatch
 
@@ -30,22 +30,30 @@ def inherited():
 
 do, said = fork._do, []
 fork._do = lambda *arguments: said.append(do(*arguments)) or said[-1]
+play, told, tell = life._client, *os.pipe()
+life._client = lambda path: play(path) or os.write(tell, b".")  # not after an error
+company = getattr(*{"client": (rehearsal, "client"), "whole_life": (life, "whole_life")}[sys.argv[2]])
 os.chdir("/")
 out = os.dup(1)
 with FileWatch("/proc/self/exe") as watch:
     for _ in range(2):  # modules open their files at the first time
         before = inherited()
-        fork._rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch)
+        fork.rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch, company)
     after = inherited()
-os.write(out, repr((said, [(a, b) for a, b in zip(before, after) if a != b])).encode())
+os.set_blocking(told, False)
+lives = len(os.read(told, 9)) if sys.argv[2] == "whole_life" else 0
+os.write(out, repr((said, [(a, b) for a, b in zip(before, after) if a != b], lives)).encode())
 """
 
 
 @pytest.mark.parametrize("length", [10, 60])
-def test_it_is_a_start_of_which_nothing_is_left(state_root: Path, length: int) -> None:
+@pytest.mark.parametrize(("company", "lives"), [("client", 0), ("whole_life", 2)])
+def test_it_is_a_start_of_which_nothing_is_left(
+    state_root: Path, company: str, lives: int, length: int
+) -> None:
     """Nor of the life of a shim after it, however long the path of its directory is."""
-    command = [sys.executable, "-c", PROGRAM, str(state_root / ("r" * length))]
+    command = [sys.executable, "-c", PROGRAM, str(state_root / ("r" * length)), company]
     env = {**os.environ, "PYTHONPATH": str(bed.CHECKOUT)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.stdout == "([0, 0], [])", done.stderr
+    assert done.stdout == f"([0, 0], [], {lives})", done.stderr
     assert list(state_root.iterdir()) == []

@@ -145,6 +145,7 @@ def test_a_fork_ends_with_its_launcher(taken):
     process, fork = taken
     pidfd = os.pidfd_open(fork)
     process.kill()
+    process.wait()  # before the end of its stdin, with which the fork would go on
     process.communicate()
     assert poll(pidfd, select.POLLIN, DEADLINE_S), "the fork lives on"
     os.close(pidfd)
@@ -254,6 +255,45 @@ def limited(
     done = program.run(["sh", "-c", caller, "sh", *program.command("start", "c1")], folder, **env)
     works_or_says_why(program, Answer([], done.returncode, done.stdout.decode()))
     leaks.kill(list(leaks.processes(program.root) - before))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "raise OSError(28, 'full')",
+        "raise RuntimeError('a fault of ours')",
+        "os.kill(os.getpid(), 9)",
+        "__import__('time').sleep(1000)",
+    ],
+)
+def test_an_understudy_that_never_stands_in(installation, fault):
+    """The template goes on without it, and nothing of it is left."""
+    module = installation.folder / "lib" / "shim" / "bootstrap" / "understudy.py"
+    text = module.read_text()
+    assert "    put_together(hot)\n" in text
+    text = text.replace("    put_together(hot)\n", f"    {fault}\n")
+    module.write_text(text.replace("_PATIENCE_S = 5.0", "_PATIENCE_S = 1.0"))
+    first = installation.begin("-v")
+    bed.until(installation.running, "no template was started")
+    pid = installation.template()
+    assert ended(first).returncode == 0
+    assert installation.ready() == pid
+    assert installation.run("-v", OCISHIM_TEMPLATE="only").returncode == 0
+    installation.ready()
+    log = next(installation.place.glob("*.log"))
+    assert ("a fault of ours" in log.read_text()) == ("RuntimeError" in fault)
+
+
+def test_a_template_that_ends_while_its_understudy_rehearses(installation):
+    module = installation.folder / "lib" / "shim" / "bootstrap" / "understudy.py"
+    module.write_text(
+        module.read_text().replace("    put_together(hot)\n", "    __import__('time').sleep(1000)\n")
+    )
+    assert installation.run("-v").returncode == 0
+    bed.until(lambda: len(installation.running()) == 2, "there is no understudy")
+    os.kill(installation.template(), signal.SIGTERM)
+    bed.until(lambda: not installation.running(), "it does not end")
+    assert {path.suffix for path in installation.place.iterdir()} <= {".rehearsal"}
 
 
 def test_a_rehearsal_that_fails(installation):
