@@ -13,7 +13,7 @@ def test_what_is_written_is_a_valid_document(tmp_path, words, capsys):
     assert run(["spec", "--bundle", str(tmp_path / "new"), *words]) == 0
     file = tmp_path / "new" / "config.json"
     written = spec.parse(file.read_bytes(), str(file))
-    assert written.args == ["sh"]
+    assert written.process["args"] == ["sh"]
     assert written.terminal
     mappings = written.raw["linux"].get("uidMappings", [])
     assert [m["hostID"] for m in mappings] == ([os.geteuid()] if words else [])

@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 def test_config_json_is_read_and_checked(folder):
     spec = folder.load_spec()
-    assert spec.args == ["true"]
+    assert spec.process["args"] == ["true"]
     (folder.path / "config.json").write_text("{")
     with pytest.raises(InvalidArgument, match=f"^config.json of {folder.path}"):
         folder.load_spec()
@@ -45,7 +45,7 @@ def test_config_json_is_replaced_as_a_whole(folder):
     with (folder.path / "config.json").open() as old:
         folder.save_spec({**SPEC, "hostname": "new"})
         assert "hostname" not in json.load(old)
-    assert folder.load_spec().hostname == "new"
+    assert folder.load_spec().raw["hostname"] == "new"
     assert os.listdir(folder.path) == ["config.json"]
 
 
