@@ -134,6 +134,17 @@ def left_groups(apart):
     return list(bed.CGROUP.glob(f"**/{leak.APART}{apart.process.pid}"))
 
 
+@pytest.mark.parametrize("number", [0, signal.SIGTERM])
+def test_what_is_frozen_apart_ends_too(number, leaks, tmp_path):
+    freeze = (
+        "cd /sys/fs/cgroup/freezer && mkdir x && echo $! > x/cgroup.procs && echo FROZEN > x/freezer.state"
+    )
+    with Apart(f"sleep 1000 &\n{freeze}", tmp_path) as apart:
+        apart.process.send_signal(number)
+        apart.process.communicate("\n", timeout=60)
+    assert not left_groups(apart)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_is_apart_ends_with_the_script(number, leaks, tmp_path):
     with Apart("setsid sleep 1000 &", tmp_path) as apart:
