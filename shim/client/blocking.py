@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockingClient"]
 
+_REST_S = 2.0
+
 
 class BlockingClient:
     """A ``Client`` whose coroutines are plain methods, and whose streams are plain iterators."""
@@ -50,7 +52,7 @@ class BlockingClient:
     def close(self) -> None:
         """As in ``Client``; the event loop behind it is closed. Idempotent."""
         if self._client is not None:
-            self._runner.run(self._client.close())
+            self._runner.run(_closed(self._client))
             self._runner.close()
             self._client = None
 
@@ -64,6 +66,14 @@ class BlockingClient:
 async def _made(url: str, tls: TlsFiles | None, options: dict[str, Any]) -> Client:
     # Inside of the loop that it will belong to.
     return Client(url, tls=tls, **options)
+
+
+async def _closed(client: Client) -> None:
+    await client.close()
+    # A call that was cancelled is over for grpc a moment later; in a loop that is closed by then it would fail, and leave its
+    # descriptors open.
+    if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(rest, timeout=_REST_S)
 
 
 async def _next(stream: AsyncIterator[Any]) -> Any:

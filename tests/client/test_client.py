@@ -164,3 +164,14 @@ async def test_a_connection_may_take_its_time(daemon, state_root):
             assert (await client.state()).machine.cpus == os.cpu_count()
         await over.wait()
     os.unlink(far)
+
+
+def test_nothing_of_a_stream_comes_after_the_end(daemon, bundle, caplog):
+    """grpc has to do with a call that was cancelled for a moment longer."""
+    url = f"unix://{daemon.grpc_socket}"
+    with BlockingClient(url) as client:
+        client.create_container("c1", str(bundle(["true"])))
+    for _ in range(30):
+        with BlockingClient(url) as client:
+            assert client.wait("c1") == 0
+    assert caplog.messages == []
