@@ -22,16 +22,14 @@ from shim.cgroup.events import OomWatcher
 from shim.linux.limits import raise_open_files
 from shim.linux.prctl import create_core_scheduling, set_name
 from shim.process import Reaper
-from shim.service import (
-    Containers,
-    Publisher,
-    Sandboxes,
-    SandboxService,
-    ShimService,
-    StreamingService,
-    TaskService,
-    unsent,
-)
+from shim.service import unsent
+from shim.service.containers import Containers
+from shim.service.publisher import Publisher
+from shim.service.sandbox_service import SandboxService
+from shim.service.sandboxes import Sandboxes
+from shim.service.shim_service import ShimService
+from shim.service.streaming import StreamingService
+from shim.service.task_service import TaskService
 from shim.task import Workshop
 from shim.transport.server import Server
 

@@ -288,3 +288,13 @@ def test_delete_leaves_a_living_shim_of_others_alone(program, bundle):
     deleted(program, folders[1], "c1", folders[1])
     with program.connect() as connection:
         assert connection.call("Connect", id="c0").shim_pid
+
+
+def test_a_start_imports_little():
+    """Without a template whoever starts a shim waits for all of it; what the shim needs it imports itself."""
+    program = "import sys, shim.bootstrap.containerd; print({'asyncio', 'shim.task', 'shim.runtime'} & sys.modules.keys())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(bed.CHECKOUT)}, capture_output=True, check=True
+    )
+    assert done.stdout == b"set()\n"
