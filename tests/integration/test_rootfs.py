@@ -20,8 +20,10 @@ OUTSIDE = 100000
 WRITABLE = {"path": "rootfs", "readonly": False}
 
 
-def loop_devices():
-    return {file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file")}
+def is_in_use(image):
+    """By a loop device."""
+    found = (file.read_text().strip() for file in Path("/sys/block").glob("loop*/loop/backing_file"))
+    return str(image) in found
 
 
 def output_of(shim, mount):
@@ -33,17 +35,16 @@ def output_of(shim, mount):
     return (streams.read() + streams.read("stderr")).decode()
 
 
-def test_an_image_file(shim, tmp_path):
-    image = tmp_path / "image"
+def test_an_image_file(shim, state_root):
+    image = state_root / "image"
     image.touch()
     os.truncate(image, 8 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-d", bed.rootfs(), image], check=True)
-    before = loop_devices()
     mount = {"type": "ext4", "source": str(image), "options": ["loop"]}
     assert output_of(shim, mount) == "0:0\nnew\n"
     mount["options"].append("ro")
     assert "Read-only file system" in output_of(shim, mount)
-    bed.until(lambda: loop_devices() == before, "a loop device is still in use")
+    bed.until(lambda: not is_in_use(image), "a loop device is still in use")
 
 
 def test_an_overlay_with_other_owners(shim, tmp_path):

@@ -14,8 +14,10 @@ from shim.linux.mounts import Mount, mount_all, unmount_tree
 pytestmark = pytest.mark.root
 
 
-def backing_files():
-    return sorted(file.read_text().strip() for file in Path("/sys/block").glob("loop*/loop/backing_file"))
+def backing_files(folder):
+    """Of those in ``folder``: loop devices are the whole machine's."""
+    found = (file.read_text().strip() for file in Path("/sys/block").glob("loop*/loop/backing_file"))
+    return [path for path in found if path.startswith(f"{folder}/")]
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +34,20 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def image(made, tmp_path):
-    path = tmp_path / "image"
+def image(made, state_root):
+    path = state_root / "image"
     path.write_bytes(made.read_bytes())
-    (tmp_path / "rootfs").mkdir()
-    before = backing_files()
+    (state_root / "rootfs").mkdir()
     yield path
-    assert unmount_tree(str(tmp_path)) == []
-    until(lambda: backing_files() == before, "a loop device is still in use")
+    assert unmount_tree(str(state_root)) == []
+    until(lambda: not backing_files(state_root), "a loop device is still in use")
 
 
 @pytest.mark.parametrize("access", ["ro", "rw"])
 def test_an_image_is_mounted(image, access):
     rootfs = image.parent / "rootfs"
     mount_all([Mount("ext4", str(image), "", ("loop", access))], str(rootfs))
-    assert str(image) in backing_files()
+    assert backing_files(image.parent) == [str(image)]
     assert (rootfs / "file").read_text() == "of the image"
     if access == "ro":
         with pytest.raises(OSError, match="Read-only file system"):
@@ -81,7 +82,7 @@ def test_a_device_taken_by_somebody_else_is_not_ours(image, monkeypatch):
     other, second = attach_loop(image, read_only=True)
     with first, second:
         assert other != path
-        assert backing_files().count(str(image)) == 2
+        assert backing_files(image.parent) == [str(image)] * 2
 
 
 def test_no_loop_device_without_a_driver(image, monkeypatch):
