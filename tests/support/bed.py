@@ -138,7 +138,7 @@ def rootfs() -> Path:
     return ROOTFS
 
 
-def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     """Wait for ``condition``, asked again and again; fails with ``what`` when it does not come."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-DEADLINE_S = 30
+DEADLINE_S = 60.0
 
 
 class Streams:

@@ -18,7 +18,7 @@ import pytest
 
 from shim.process import Reaper
 
-DEADLINE_S = 30
+DEADLINE_S = 120
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,14 +60,14 @@ async def reaping() -> AsyncIterator[Reaper]:
     reaper.start()
     try:
         yield reaper
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await until(lambda: not has_children())
     except BaseException:
         # A test that fails must not fail the next one, too.
         for child in list(reaper._children.values()):
             with suppress(ProcessLookupError):
                 child.send_signal(signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await until(lambda: not reaper.children)
         raise
     finally:
