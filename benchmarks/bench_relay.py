@@ -21,7 +21,7 @@ import pytest
 from shim._native import Relay
 
 MIB = 1 << 20
-PIPE_SIZE = 256 << 10
+PIPE_SIZE = 1 << 20
 
 
 @contextmanager

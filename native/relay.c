@@ -1,8 +1,8 @@
 /* Copies streams: one thread, one epoll, any number of (source, sink) pairs, no Python.
  *
- * A stream waits for one thing at a time: its source (nothing to read), its sink (no room), or a time (a sink that
- * fails, a pty without a slave). Whatever wakes it, pump() moves bytes until the stream has to wait again or its
- * turn is over, and then arms exactly that one wait. So a stream with a full sink reads nothing and costs nothing,
+ * A stream waits for one thing at a time: its source (nothing to read), its sink (no room), or a time (it is
+ * busy, its sink fails, a pty has no slave). Whatever wakes it, pump() moves bytes until the stream has to wait again or
+ * its turn is over, and then arms exactly that one wait. So a stream with a full sink reads nothing and costs nothing,
  * and nobody else waits for it. Every registration is EPOLLONESHOT: level-triggered when armed, so no edge is lost,
  * and silent afterwards, so a source that hung up behind a full sink does not spin (HUP cannot be masked).
  *
@@ -11,7 +11,7 @@
  * it is never held across I/O, so no call from Python waits for a disk. Since Python only prepends and only the
  * thread unlinks, the thread walks `streams` without the lock.
  *
- * Man pages: epoll(7), eventfd(2), pthreads(7). */
+ * Man pages: epoll(7), eventfd(2), pthreads(7). epoll_pwait2(2) is called by number, as glibc has it since 2.35. */
 
 #include "stream.h"
 
@@ -21,12 +21,17 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define THREAD_STACK_SIZE (128 * 1024)
-#define RETRY_MIN_MS 100
-#define RETRY_MAX_MS 1000
-#define HUNG_UP_MS 200
+#define MS 1000 /* all times are in microseconds */
+#define RETRY_MIN (100 * MS)
+#define RETRY_MAX (1000 * MS)
+#define HUNG_UP (200 * MS)
+#define GATHER 50 /* in which a writer fills a third of a large pipe; the timer's slack is another 50 */
+#define BUSY 32 /* bytes in a microsecond */
+#define PIPE_SIZE (1024 * 1024)
 #define BATCH 32
 #define NEVER INT64_MAX
 
@@ -40,7 +45,7 @@ struct relay {
     int epoll_fd;
     int wake_fd;   /* Python to thread */
     int report_fd; /* thread to Python */
-    int64_t give_up_ms;
+    int64_t give_up;
     uint64_t last_id;
     struct stream *_Atomic streams;
     struct stream *ended; /* for poll() to tell and free */
@@ -81,13 +86,6 @@ static bool wait_for(relay *r, struct stream *s, struct side *side, uint32_t eve
     return true;
 }
 
-/* A file is never full: when epoll refuses the sink and nothing is left to write, it was the source that blocked. */
-static void wait_for_sink(relay *r, struct stream *s)
-{
-    if (!wait_for(r, s, &s->sink, EPOLLOUT) && (s->rest || !wait_for(r, s, &s->source, EPOLLIN)))
-        wake_at(r, s, r->now + RETRY_MIN_MS);
-}
-
 /* Without EPOLL_CTL_DEL a registration, and the pointer in it, would outlive our fd while somebody else holds a
  * duplicate of it: epoll keys on the open file description. bury() tells Python. */
 static void end(relay *r, struct stream *s)
@@ -97,21 +95,21 @@ static void end(relay *r, struct stream *s)
     if (s->sink.registered)
         epoll_ctl(r->epoll_fd, EPOLL_CTL_DEL, s->sink.fd, NULL);
     stream_close(s);
+    s->due = NEVER;
     s->ended = true;
     r->burial = true;
 }
 
 static bool given_up(const relay *r, const struct stream *s)
 {
-    return s->failing != NEVER && r->now - s->failing >= r->give_up_ms;
+    return s->failing != NEVER && r->now - s->failing >= r->give_up;
 }
 
 static void sink_works(relay *r, struct stream *s)
 {
-    if (s->failing == NEVER)
-        return;
+    if (s->failing != NEVER)
+        report(r, s, RELAY_RESUMED);
     s->failing = NEVER;
-    report(r, s, RELAY_RESUMED);
 }
 
 /* Told once, and tried again later and later. */
@@ -119,38 +117,68 @@ static void sink_failed(relay *r, struct stream *s)
 {
     if (s->failing == NEVER) {
         s->failing = r->now;
-        s->retry_ms = RETRY_MIN_MS;
         report(r, s, RELAY_STALLED);
     }
-    s->retry_at = r->now + s->retry_ms;
-    s->retry_ms = s->retry_ms * 2 < RETRY_MAX_MS ? s->retry_ms * 2 : RETRY_MAX_MS;
+    int64_t failing = r->now - s->failing;
+    s->retry_at = r->now + (failing < RETRY_MIN ? RETRY_MIN : failing < RETRY_MAX ? failing : RETRY_MAX);
     if (!given_up(r, s))
         wake_at(r, s, s->retry_at);
+}
+
+/* A busy stream has large pipes, and is looked at after a moment, not at the next write or read: so its writer and its
+ * reader work meanwhile, and a wake-up is for many pages or lines. What counts is the rate of the last millisecond:
+ * short messages that wait for an answer each are never that fast. Those of small streams stay, as users without
+ * privileges have a budget (pipe-user-pages-soft). A refusal (EPERM) does not matter, but a small source would be full
+ * for most of the moment. */
+static bool gather(relay *r, struct stream *s)
+{
+    int64_t elapsed = r->now - s->looked_at;
+    if (elapsed >= MS) {
+        s->busy = s->copied >= PIPE_SIZE / 4 && s->copied - s->copied_then >= (uint64_t)elapsed * BUSY;
+        s->looked_at = r->now;
+        s->copied_then = s->copied;
+    }
+    if (s->busy && !s->room) {
+        fcntl(s->sink.fd, F_SETPIPE_SZ, PIPE_SIZE);
+        s->room = fcntl(s->source.fd, F_SETPIPE_SZ, PIPE_SIZE);
+    }
+    if (!s->busy || s->room < 0)
+        return false;
+    wake_at(r, s, r->now + GATHER);
+    return true;
 }
 
 /* Moves bytes until the stream has to wait, then arms that wait; or until its turn is over. */
 static void pump(relay *r, struct stream *s)
 {
-    uint64_t start = s->copied + s->dropped;
+    uint64_t moved = 0;
     s->due = NEVER;
-    while (s->due == NEVER && s->copied + s->dropped - start < TURN_SIZE) {
-        switch (stream_step(s, r->scratch, given_up(r, s) && r->now < s->retry_at)) {
+    while (s->due == NEVER && moved < TURN_SIZE) {
+        uint64_t before = s->copied + s->dropped;
+        enum outcome outcome = stream_step(s, r->scratch, given_up(r, s) && r->now < s->retry_at);
+        uint64_t step = s->copied + s->dropped - before;
+        moved += step;
+        switch (outcome) {
         case MOVED:
             sink_works(r, s);
+            if (step < SPLICE_MIN)
+                gather(r, s);
             break;
         case DISCARDED:
         case SOURCE_ENDED:
             break;
         case SOURCE_EMPTY:
-            if (!wait_for(r, s, &s->source, EPOLLIN))
-                wake_at(r, s, r->now + RETRY_MIN_MS);
+            if (!(moved && gather(r, s)) && !wait_for(r, s, &s->source, EPOLLIN))
+                wake_at(r, s, r->now + RETRY_MIN);
             return;
         case SOURCE_HUNG_UP: /* EPOLLHUP stays set until somebody opens a slave: only time helps */
-            wake_at(r, s, r->now + HUNG_UP_MS);
+            wake_at(r, s, r->now + HUNG_UP);
             break;
-        case SINK_FULL:
+        case SINK_FULL: /* but a file is never full: with nothing left to write it was the source that blocked */
             sink_works(r, s);
-            wait_for_sink(r, s);
+            if (!(moved && gather(r, s)) && !wait_for(r, s, &s->sink, EPOLLOUT)
+                && (s->rest || !wait_for(r, s, &s->source, EPOLLIN)))
+                wake_at(r, s, r->now + RETRY_MIN);
             return;
         case SINK_FAILED:
             sink_failed(r, s);
@@ -165,27 +193,21 @@ static void pump(relay *r, struct stream *s)
 }
 
 /* Does what Python asked for since the last time. */
-static void obey(relay *r, struct stream *s)
-{
-    int commands = atomic_exchange(&s->commands, 0);
-    if (!commands || s->ended)
-        return;
-    if (commands & RELAY_CANCEL) {
-        stream_drop(s);
-        end(r, s);
-        return;
-    }
-    if (commands & RELAY_FINISH)
-        stream_finish(s);
-    pump(r, s);
-}
-
-static void obey_all(relay *r)
+static void obey(relay *r)
 {
     eventfd_t ignored;
     eventfd_read(r->wake_fd, &ignored); /* before the commands are read: what comes later wakes again */
-    for (struct stream *s = r->streams; s; s = s->next)
-        obey(r, s);
+    for (struct stream *s = r->streams; s; s = s->next) {
+        int commands = s->ended ? 0 : atomic_exchange(&s->commands, 0);
+        if (commands & RELAY_FINISH)
+            stream_finish(s);
+        if (commands & RELAY_CANCEL) {
+            stream_drop(s);
+            end(r, s);
+        } else if (commands) {
+            pump(r, s);
+        }
+    }
 }
 
 static void pump_due(relay *r)
@@ -194,8 +216,6 @@ static void pump_due(relay *r)
         return;
     r->next_due = NEVER;
     for (struct stream *s = r->streams; s; s = s->next) {
-        if (s->ended)
-            continue;
         if (s->due <= r->now)
             pump(r, s);
         else
@@ -225,45 +245,37 @@ static void bury(relay *r)
     eventfd_write(r->report_fd, 1);
 }
 
-static int64_t now_ms(void)
+static int64_t clock_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-static int wait_for_events(relay *r, struct epoll_event *events)
-{
-    int64_t ms = r->next_due - r->now;
-    r->busy_since = 0;
-    int count = epoll_wait(r->epoll_fd, events, BATCH, r->next_due == NEVER ? -1 : ms < 0 ? 0 : (int)ms);
-    r->now = r->busy_since = now_ms();
-    return count;
+    return (int64_t)now.tv_sec * 1000 * MS + now.tv_nsec / 1000;
 }
 
 /* The thread. All signals are blocked in it: SIGPIPE becomes EPIPE, SIGXFSZ becomes EFBIG.
- * A second round in one millisecond means that some stream is busy: its writer goes first, where it needs this CPU,
- * and fills its pipe. Woken by every write instead, the thread would take turns with the writer and cost 4 to 10
- * times the CPU time for the same bytes. With a CPU to spare the yield does nothing. */
+ * While a stream is busy its writer goes first, where it needs this CPU; with a CPU to spare the yield does nothing. */
 static void *run(void *argument)
 {
     relay *r = argument;
     struct epoll_event events[BATCH];
-    int64_t last_round = 0;
     while (!r->closing) {
-        int count = wait_for_events(r, events);
-        for (int i = 0; i < count; i++) {
+        int64_t left = r->next_due > r->now ? r->next_due - r->now : 0;
+        struct timespec timeout = { left / (1000 * MS), left % (1000 * MS) * 1000 };
+        r->busy_since = 0;
+        long count = syscall(SYS_epoll_pwait2, r->epoll_fd, events, BATCH,
+                             r->next_due == NEVER ? NULL : &timeout, NULL, (size_t)0);
+        r->now = r->busy_since = clock_now();
+        for (long i = 0; i < count; i++) {
             struct stream *s = events[i].data.ptr;
             if (!s)
-                obey_all(r);
+                obey(r);
             else if (!s->ended)
                 pump(r, s);
         }
         pump_due(r);
         bury(r);
-        if (r->now == last_round)
+        if (r->next_due - r->now <= GATHER)
             sched_yield();
-        last_round = r->now;
     }
     return NULL;
 }
@@ -288,10 +300,9 @@ static int start_thread(relay *r)
 
 static void free_relay(relay *r)
 {
-    int fds[] = { r->epoll_fd, r->wake_fd, r->report_fd };
-    for (int i = 0; i < 3; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    close(r->epoll_fd); /* or -1, which is EBADF */
+    close(r->wake_fd);
+    close(r->report_fd);
     pthread_mutex_destroy(&r->lock);
     free(r);
 }
@@ -305,18 +316,15 @@ int relay_new(int64_t give_up_ms, relay **result)
     memset(r, 0, offsetof(relay, scratch)); /* the scratch stays untouched, no memory, until a stream needs it */
     pthread_mutex_init(&r->lock, NULL);
     r->owner = getpid();
-    r->give_up_ms = give_up_ms < 0 ? NEVER : give_up_ms;
+    r->give_up = give_up_ms < 0 ? NEVER : give_up_ms * MS;
     r->next_due = NEVER;
     r->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = { .events = EPOLLIN };
-    int error = 0;
-    if (r->epoll_fd < 0 || r->wake_fd < 0 || r->report_fd < 0
-        || epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, r->wake_fd, &event) < 0)
-        error = -errno;
-    if (!error)
-        error = start_thread(r);
+    bool ready = r->epoll_fd >= 0 && r->wake_fd >= 0 && r->report_fd >= 0
+                 && epoll_ctl(r->epoll_fd, EPOLL_CTL_ADD, r->wake_fd, &event) == 0;
+    int error = ready ? start_thread(r) : -errno;
     if (error)
         free_relay(r);
     else
@@ -334,7 +342,7 @@ int relay_fileno(const relay *r)
 int64_t relay_busy_ms(const relay *r)
 {
     int64_t since = r->busy_since;
-    return since ? now_ms() - since : 0;
+    return since ? (clock_now() - since) / MS : 0;
 }
 
 /* Python gets the id of the new stream, or a negative errno; both fds are the relay's in any case. */

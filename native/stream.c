@@ -12,7 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
-#define PIPE_SIZE (256 * 1024)       /* of busy pipes: twice the throughput of the default, 64 KiB */
+#define TTY_READ_MIN 2048 /* a read of a tty gives at most 4 KiB: after one that is large there is more to come */
 #define TTY_FINISH_SIZE (128 * 1024) /* more than a tty can hold (64 KiB of flip buffers, 4 KiB of line) */
 
 /* Learns what an fd is and makes it non-blocking. A wrong direction is refused here, not told as a failing sink. */
@@ -156,10 +156,15 @@ static enum outcome nothing_written(struct stream *s, ssize_t put)
 
 static ssize_t read_source(struct stream *s, char *scratch)
 {
-    ssize_t got = read(s->source.fd, scratch, s->left < SCRATCH_SIZE ? (size_t)s->left : SCRATCH_SIZE);
-    if (got > 0)
-        s->left -= (uint64_t)got;
-    return got;
+    size_t most = s->left < SCRATCH_SIZE ? (size_t)s->left : SCRATCH_SIZE;
+    size_t got = 0;
+    ssize_t more;
+    do {
+        more = read(s->source.fd, scratch + got, most - got);
+        got += more > 0 ? (size_t)more : 0;
+    } while (s->source.tty && more >= TTY_READ_MIN && got < most);
+    s->left -= got;
+    return got ? (ssize_t)got : more;
 }
 
 static enum outcome copy(struct stream *s, char *scratch)
@@ -177,17 +182,6 @@ static enum outcome copy(struct stream *s, char *scratch)
     return outcome;
 }
 
-/* Small streams leave their pipes as they are, as users without privileges have a budget of pipe pages
- * (/proc/sys/fs/pipe-user-pages-soft). A refusal (EPERM, EBUSY) does not matter. */
-static void grow_pipes(struct stream *s)
-{
-    struct side *sides[] = { &s->source, &s->sink };
-    for (int i = 0; i < 2; i++)
-        if (sides[i]->fifo && fcntl(sides[i]->fd, F_GETPIPE_SZ) < PIPE_SIZE)
-            fcntl(sides[i]->fd, F_SETPIPE_SZ, PIPE_SIZE);
-    s->grown = true;
-}
-
 /* The source is a pipe. A page that splice moves takes one of the sink's slots (16, unless grown), full or not: a
  * FIFO with room for 64 KiB would be full after sixteen short lines, which write(2) packs. An error does not say
  * which side it is about, FIONREAD does: with nothing to move it is the source, even if the sink is broken (EPIPE
@@ -203,8 +197,6 @@ static enum outcome splice_or_copy(struct stream *s, char *scratch)
     if (moved > 0) {
         s->copied += (uint64_t)moved;
         s->left -= (uint64_t)moved;
-        if (!s->grown && s->copied >= PIPE_SIZE)
-            grow_pipes(s);
         return MOVED;
     }
     if (error == EINVAL) {

@@ -27,7 +27,6 @@ struct stream {
     struct side sink;
     bool pty;
     bool splices;
-    bool grown; /* the pipes are large */
     bool finishing;
     bool source_ended;
     uint64_t left; /* bytes that may still be taken from the source */
@@ -44,10 +43,13 @@ struct stream {
     uint64_t id;
     atomic_int commands;
     bool ended;
+    bool busy; /* between looked_at and the look before */
+    int64_t looked_at;
+    uint64_t copied_then;
+    int room; /* of the source: 0 before the stream was busy, -1 when it is no large pipe */
     int64_t due;     /* when to pump without an event */
     int64_t failing; /* since when the sink fails, or NEVER */
     int64_t retry_at;
-    int retry_ms;
     int reports; /* kinds of events for poll() */
     uint64_t dropped_told;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import random
@@ -155,6 +156,20 @@ def test_pty_as_source_ends_after_its_last_byte(relay, events, size):
     assert (end.errno, end.copied) == (0, size)
 
 
+def test_what_a_terminal_holds_goes_on_in_one_piece(relay):
+    """A read of a pty gives 4 KiB at most; its reader is not woken for each of them."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    held = fill(slave)
+    reader, sink = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    relay.add(master, sink.detach())
+    with reader:
+        reader.settimeout(10)
+        assert 4096 < len(reader.recv(1 << 20)) <= held
+    os.close(slave)
+
+
 def test_pty_as_sink_waits_for_its_slave(relay, events):
     """A raw pty holds some 70 KiB; the rest waits in the relay and in the pipe, and nothing is cut."""
     master, slave = os.openpty()
@@ -295,6 +310,27 @@ def fill(fd):
         except BlockingIOError:
             refusals += 1
     return total
+
+
+def pipe_sizes(*fds):
+    return {fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in fds}
+
+
+def test_only_a_busy_stream_has_large_pipes(relay, events):
+    source, writer = os.pipe()
+    reader, sink = os.pipe()
+    small = pipe_sizes(writer, reader)
+    stream = relay.add(source, sink)
+    for _ in range(1000):
+        os.write(writer, b"question\n")
+        assert os.read(reader, 100) == b"question\n"
+    assert pipe_sizes(writer, reader) == small
+    thread = in_thread(read_in_chunks, reader, 1 << 20)
+    events.until(lambda: os.write(writer, bytes(1 << 20)) and pipe_sizes(writer, reader) == {1 << 20})
+    os.close(writer)
+    events.wait(stream)
+    thread.join()
+    os.close(reader)
 
 
 def test_reader_that_goes_away_and_comes_back_loses_nothing(relay, events, tmp_path):
