@@ -1,10 +1,10 @@
 /* Copies streams: one thread, one epoll, any number of (source, sink) pairs, no Python.
  *
- * A stream waits for one thing at a time: its source (nothing to read), its sink (no room), or a time (it is
- * busy, its sink fails, a pty has no slave). Whatever wakes it, pump() moves bytes until the stream has to wait again
- * or its turn is over, and then arms exactly that one wait. So a stream with a full sink reads nothing and costs nothing,
- * and nobody else waits for it. Every registration is EPOLLONESHOT: level-triggered when armed, so no edge is lost,
- * and silent afterwards, so a source that hung up behind a full sink does not spin (HUP cannot be masked).
+ * A stream waits for one thing at a time: its source (nothing to read), its sink (no room), or a time (it is busy,
+ * its sink fails, a pty has no slave). Whatever wakes it, pump() moves bytes until the stream has to wait again or
+ * its turn is over, and then arms exactly that one wait. So a stream with a full sink reads nothing and costs
+ * nothing, and nobody else waits for it. Every registration is EPOLLONESHOT: level-triggered when armed, so no edge
+ * is lost, and silent afterwards, so a source that hung up behind a full sink does not spin (HUP cannot be masked).
  *
  * The thread alone changes streams and their fds. Python's calls prepend to `streams`, set `commands`, read the
  * atomic counters, and take `reports` and the list `ended`. The lock covers the links of both lists and `reports`;
