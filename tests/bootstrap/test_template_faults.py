@@ -286,11 +286,16 @@ def test_an_understudy_that_never_stands_in(installation, fault):
 
 def test_a_template_that_ends_while_its_understudy_rehearses(installation):
     module = installation.folder / "lib" / "shim" / "bootstrap" / "understudy.py"
-    module.write_text(
-        module.read_text().replace("    put_together(hot)\n", "    __import__('time').sleep(1000)\n")
-    )
+    sleep = "    open('/proc/self/comm', 'w').write('asleep'), __import__('time').sleep(1000)\n"
+    module.write_text(module.read_text().replace("    put_together(hot)\n", sleep))
+
+    def asleep() -> bool:
+        with suppress(OSError):
+            return any(Path(f"/proc/{pid}/comm").read_text() == "asleep\n" for pid in installation.running())
+        return False
+
     assert installation.run("-v").returncode == 0
-    bed.until(lambda: len(installation.running()) == 2, "there is no understudy")
+    bed.until(asleep, "there is no understudy")
     os.kill(installation.template(), signal.SIGTERM)
     bed.until(lambda: not installation.running(), "it does not end")
     assert {path.suffix for path in installation.place.iterdir()} <= {".rehearsal"}
