@@ -34,6 +34,7 @@ def test_functions_do_what_they_did():
     """Also those that others have made, then and later; whoever shares code shares the copy."""
 
     def child() -> None:
+        gc.unfreeze()  # what the tests have frozen is found by nobody
         first, second = outer(1), outer(2)
         with hot_code.recorded() as found:
             first(0)
@@ -53,6 +54,7 @@ def test_it_takes_fewer_pages():
         return len({id(function.__code__) // PAGE for function in functions})
 
     def child() -> None:
+        gc.unfreeze()
         # Every twentieth of all that there are, as scattered as they can be.
         functions = [each for each in gc.get_objects() if type(each) is type(child)][::20]
         before = pages(functions)
