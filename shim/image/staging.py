@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +49,9 @@ def clear(top: Path) -> None:
     """
     for path in top.glob(f"{_PREFIX}*"):
         if not _is_held(path):
-            shutil.rmtree(path)
+            # It may also be that its owner has removed it, and then dropped the lock, between our opening it and our look.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path)
 
 
 def _is_held(path: Path) -> bool:

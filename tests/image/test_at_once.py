@@ -18,7 +18,7 @@ from support import bed
 from support.oci_images import layer, make_image, make_layout
 
 from shim.errors import NotFound
-from shim.image import Images
+from shim.image import Images, staging
 
 PROGRAM = "import sys; from shim.image import Images; Images(sys.argv[1]).import_(sys.argv[2], sys.argv[3])"
 
@@ -67,6 +67,20 @@ def test_imports_and_removals_at_once(root, tmp_path):
     assert images.list() == ()
     images.import_(layouts[0])
     is_whole(root)
+
+
+def test_work_that_ends_while_remains_are_looked_for(tmp_path, monkeypatch):
+    """Its directory is there when it is opened, and gone, with its lock, when that is looked at."""
+    work = tmp_path / ".work-1"
+    work.mkdir()
+
+    def look(path: str) -> bool:
+        shutil.rmtree(path)
+        return False
+
+    monkeypatch.setattr(staging, "is_locked", look)
+    staging.clear(tmp_path)
+    assert not work.exists()
 
 
 @pytest.mark.root
