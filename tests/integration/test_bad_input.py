@@ -189,7 +189,7 @@ def test_a_full_disk(shim, tmp_path):
     (disk / "filler").unlink()
     container = shim.running(bundle)
     fill(disk)
-    with raises(ResourceExhausted, "No space left"):
+    with raises(ResourceExhausted, "no space left"):
         container.exec("e", ["true"])
     assert container.wait("e") == 255
     # Its end cannot be written down, and is told all the same.
