@@ -6,6 +6,7 @@ then on it dies with the launcher until it has given it the exit status.
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import logging
 import os
@@ -123,7 +124,7 @@ def wait_and_serve(
     own = Surroundings.of(os.getpid())
     if not _is_readable(listener, _QUIET_S):
         with suppress(OSError, ShimError):
-            rehearse(f"{listener.getsockname()}.rehearsal", own, watch)
+            rehearse(template, f"{listener.getsockname()}.rehearsal", own, watch)
     if os.getppid() != template:
         os._exit(0)
     shim = _Shim()
@@ -181,12 +182,15 @@ def _do(connection: socket.socket, shim: _Shim, own: Surroundings, tell: OwnedFd
 
 
 def rehearse(
+    parent: int,
     scratch: str,
     own: Surroundings,
     watch: FileWatch,
     company: Callable[[str], AbstractContextManager[None]] = client,
 ) -> None:
     """All of it was done once, with the life of a shim in ``company``: pages to which it writes need not be copied any more.
+
+    It dies with ``parent`` but for a moment, after which it fails.
 
     Raises:
         OSError: something that it takes is not to be had.
@@ -199,6 +203,8 @@ def rehearse(
             OwnedFd(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)) as tell,
         ):
             _do(connection, shim, own, tell, watch)
+            # It would serve for ever, deaf to SIGTERM as a shim is, if its company died with the parent.
+            _die_with(parent)
             if shim.plan:
                 _rehearse_life(shim, shim.plan, company)
     finally:
@@ -206,6 +212,12 @@ def rehearse(
         if shim.plan:
             shim.forget()
         own.adopt(Surroundings.of(os.getpid()))
+
+
+def _die_with(parent: int) -> None:
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError(errno.ESRCH, "the parent has ended")
 
 
 def _rehearse_life(shim: _Shim, plan: Plan, company: Callable[[str], AbstractContextManager[None]]) -> None:

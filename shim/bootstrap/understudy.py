@@ -38,10 +38,11 @@ _TIMES = 10
 def rehearsed(scratch: str, watch: FileWatch) -> None:
     """This process has rehearsed in the directory ``scratch``, and the caller is no more; or it is the caller, as it was before."""
     mine, its = socket.socketpair()
+    me = os.getpid()
     with mine, its:
         if not (pid := os.fork()):
             mine.close()
-            _become(its, scratch, watch)
+            _become(me, its, scratch, watch)
             return
         its.close()
         with suppress(ProcessLookupError), OwnedFd(os.pidfd_open(pid)) as understudy:
@@ -53,11 +54,11 @@ def rehearsed(scratch: str, watch: FileWatch) -> None:
             signal.pidfd_send_signal(understudy.fileno(), signal.SIGKILL)
 
 
-def _become(told: socket.socket, scratch: str, watch: FileWatch) -> None:
+def _become(template: int, told: socket.socket, scratch: str, watch: FileWatch) -> None:
     try:
         set_parent_death_signal(signal.SIGKILL)
         with _as_before():
-            _rehearse(scratch, watch)
+            _rehearse(template, scratch, watch)
         # fork(2) takes the calling thread alone; what another one holds at that moment is held for ever in the child.
         while len(os.listdir("/proc/self/task")) > 1:
             time.sleep(0.001)
@@ -73,13 +74,13 @@ def _become(told: socket.socket, scratch: str, watch: FileWatch) -> None:
     os._exit(1)
 
 
-def _rehearse(scratch: str, watch: FileWatch) -> None:
+def _rehearse(template: int, scratch: str, watch: FileWatch) -> None:
     own = Surroundings.of(os.getpid())
     with recorded() as hot:
-        rehearse(scratch, own, watch, whole_life)
+        rehearse(template, scratch, own, watch, whole_life)
     put_together(hot)
     for _ in range(_TIMES):
-        rehearse(scratch, own, watch, whole_life)
+        rehearse(template, scratch, own, watch, whole_life)
 
 
 @contextmanager

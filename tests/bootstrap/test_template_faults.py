@@ -284,10 +284,19 @@ def test_an_understudy_that_never_stands_in(installation, fault):
     assert ("a fault of ours" in log.read_text()) == ("RuntimeError" in fault)
 
 
-def test_a_template_that_ends_while_its_understudy_rehearses(installation):
-    module = installation.folder / "lib" / "shim" / "bootstrap" / "understudy.py"
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("understudy", "    put_together(hot)\n"),
+        # It is a shim at that moment, which does not end at a SIGTERM.
+        ("life", "    with Client.connect(path, namespace=_ID) as client:\n"),
+    ],
+)
+def test_a_template_that_ends_while_its_understudy_rehearses(installation, name, line):
+    module = installation.folder / "lib" / "shim" / "bootstrap" / f"{name}.py"
     sleep = "    open('/proc/self/comm', 'w').write('asleep'), __import__('time').sleep(1000)\n"
-    module.write_text(module.read_text().replace("    put_together(hot)\n", sleep))
+    assert line in module.read_text()
+    module.write_text(module.read_text().replace(line, sleep + line))
 
     def asleep() -> bool:
         with suppress(OSError):
