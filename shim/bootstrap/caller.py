@@ -128,7 +128,7 @@ def join_cgroups(wanted: bytes) -> set[str]:
     Returns the directories of the groups in which it was not before.
 
     Raises:
-        OSError: it may not, or there is no such group any more.
+        OSError: it may not, or there is no such group any more. It is in the root of every hierarchy then.
         ShimError: a group cannot be seen from here.
     """
     there, here = (parse_membership(os.fsdecode(text)) for text in (wanted, _read("/proc/self/cgroup")))
@@ -140,8 +140,12 @@ def join_cgroups(wanted: bytes) -> set[str]:
     }
     if there.unified is not None and there.unified != here.unified and found.unified:
         directories.add(found.unified.directory(there.unified))
-    for directory in directories:
-        _enter(directory)
+    try:
+        for directory in directories:
+            _enter(directory)
+    except OSError:
+        leave_cgroups()
+        raise
     return directories
 
 

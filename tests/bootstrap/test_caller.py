@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import bed
+from support.forks import in_fork
 
-from shim.bootstrap.caller import WAITING, is_alone
+from shim.bootstrap.caller import WAITING, is_alone, join_cgroups
 
 NAMED = "import sys; from shim.linux.prctl import set_name; set_name(sys.argv[1]); print(flush=True); input()"
 
@@ -33,3 +35,28 @@ def test_another_fork_that_waits_is_nobody(tmp_path: Path, other: int, alone) ->
 
 def test_a_group_that_is_gone_holds_nobody(tmp_path: Path) -> None:
     assert is_alone({f"{tmp_path}/gone"})
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("leaks")
+def test_where_not_all_groups_are_there_any_more_none_is_joined() -> None:
+    """They are being removed one by one, and whoever stays in one keeps it from that."""
+    tops = [bed.CGROUP] if bed.has_cgroup2() else [p for p in bed.CGROUP.iterdir() if not p.is_symlink()]
+    groups = [top / f"ocishim-caller-{os.getpid()}" for top in tops]
+    wanted = "".join(
+        f"{line.rpartition(':')[0]}:/{groups[0].name}\n"
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+    ).encode()
+
+    def child() -> None:
+        with pytest.raises(OSError):
+            join_cgroups(wanted)
+
+    for missing in groups:
+        for folder in groups:
+            if folder != missing:
+                folder.mkdir()
+        in_fork(child)
+        for folder in groups:
+            if folder != missing:
+                folder.rmdir()
