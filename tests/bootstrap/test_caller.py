@@ -51,6 +51,7 @@ def test_where_not_all_groups_are_there_any_more_none_is_joined() -> None:
     def child() -> None:
         with pytest.raises(OSError):
             join_cgroups(wanted)
+        assert groups[0].name not in Path("/proc/self/cgroup").read_text()
 
     for missing in groups:
         for folder in groups:
