@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import bed
+from support import groups
 from support.forks import in_fork
 
 from shim.bootstrap.caller import WAITING, is_alone, join_cgroups
@@ -41,23 +41,21 @@ def test_a_group_that_is_gone_holds_nobody(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("leaks")
 def test_where_not_all_groups_are_there_any_more_none_is_joined() -> None:
     """They are being removed one by one, and whoever stays in one keeps it from that."""
-    tops = [bed.CGROUP] if bed.has_cgroup2() else [p for p in bed.CGROUP.iterdir() if not p.is_symlink()]
-    groups = [top / f"ocishim-caller-{os.getpid()}" for top in tops]
+    places = groups.everywhere(f"ocishim-caller-{os.getpid()}")
     wanted = "".join(
-        f"{line.rpartition(':')[0]}:/{groups[0].name}\n"
+        f"{line.rpartition(':')[0]}:/{places[0].name}\n"
         for line in Path("/proc/self/cgroup").read_text().splitlines()
     ).encode()
 
     def child() -> None:
         with pytest.raises(OSError):
             join_cgroups(wanted)
-        assert groups[0].name not in Path("/proc/self/cgroup").read_text()
+        assert places[0].name not in Path("/proc/self/cgroup").read_text()
 
-    for missing in groups:
-        for folder in groups:
-            if folder != missing:
-                folder.mkdir()
+    for missing in places:
+        present = [place for place in places if place != missing]
+        for place in present:
+            groups.make(place)
         in_fork(child)
-        for folder in groups:
-            if folder != missing:
-                folder.rmdir()
+        for place in present:
+            place.rmdir()

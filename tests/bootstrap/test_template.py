@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support import bed, templates
+from support import bed, groups, templates
 from support.client_streams import DEADLINE_S
 from support.installation import ended
 from support.program import Program
@@ -40,17 +40,13 @@ exit $?
 @pytest.fixture
 def group() -> Iterator[list[Path]]:
     """A cgroup in every hierarchy."""
-    tops = [bed.CGROUP] if bed.has_cgroup2() else [p for p in bed.CGROUP.iterdir() if not p.is_symlink()]
-    groups = [top / f"ocishim-caller-{os.getpid()}" for top in tops]
-    for folder in groups:
-        folder.mkdir()
-        for name in ("cpuset.cpus", "cpuset.mems"):
-            if (folder / name).exists() and not bed.has_cgroup2():
-                (folder / name).write_text((folder.parent / name).read_text())
-    yield groups
-    for folder in groups:
+    places = groups.everywhere(f"ocishim-caller-{os.getpid()}")
+    for place in places:
+        groups.make(place)
+    yield places
+    for place in places:
         # A fork that waits where the last caller was leaves when it is alone; one that has just been made goes there first.
-        bed.until(lambda folder=folder: _is_removed(folder), f"{folder} is busy")
+        bed.until(lambda place=place: _is_removed(place), f"{place} is busy")
 
 
 def _is_removed(group: Path) -> bool:
