@@ -38,7 +38,7 @@ out = os.dup(1)
 with FileWatch("/proc/self/exe") as watch:
     for _ in range(2):  # modules open their files at the first time
         before = inherited()
-        fork.rehearse(sys.argv[1], Surroundings.of(os.getpid()), watch, company)
+        fork.rehearse(os.getppid(), sys.argv[1], Surroundings.of(os.getpid()), watch, company)
     after = inherited()
 os.set_blocking(told, False)
 lives = len(os.read(told, 9)) if sys.argv[2] == "whole_life" else 0
