@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import bed
 from support.containerd import IMAGE, RUNTIME, Containerd
-from support.mounts import mount_points
+from support.mounts import mount_points, unmount_below
 from support.shims import Connection
 
 from shim.bootstrap.listener import containerd_socket
@@ -57,7 +57,7 @@ def test_containerd_is_killed_again_and_again(own_daemon: Containerd) -> None:
             assert connection.call("Connect", id=name).shim_pid in shims
 
 
-def test_ctr_is_killed_at_any_moment(daemon: Containerd, settled: None) -> None:
+def test_ctr_is_killed_at_any_moment(daemon: Containerd, settled: None, tmp_path: Path) -> None:
     """What containerd makes of it is containerd's to delete; a shim that it has forgotten ends by itself."""
     before = daemon.shim_config.read_text()
     daemon.shim_config.write_text(f"{before}idle_timeout = 2.0\n")
@@ -65,11 +65,14 @@ def test_ctr_is_killed_at_any_moment(daemon: Containerd, settled: None) -> None:
     names = [f"cut{number}" for number in range(bed.scaled(10))]
     for name in names:
         words = daemon.command("run", "--runtime", RUNTIME, IMAGE, name, "sleep", "1000")
+        # ctr itself mounts the image for a moment, to read who its user is.
+        env = {**os.environ, "TMPDIR": str(tmp_path)}
         with subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as ctr:
             time.sleep(dice.random() * 0.4)
             ctr.kill()
+    unmount_below(tmp_path)
     for name in names:
         # A task may come into being after its client has gone; without one the container can go.
         bed.until(lambda name=name: removed(daemon, name), f"{name} stays")
