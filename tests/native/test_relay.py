@@ -337,7 +337,8 @@ def test_reader_that_goes_away_and_comes_back_loses_nothing(relay, events, tmp_p
     path = fifo(tmp_path, "stdout")
     source, writer = os.pipe()
     stream = relay.add(source, os.open(path, os.O_RDWR))
-    data = payload(6_000_000)  # when the reader goes the last time the pipes cannot hold the rest, or that would go, too
+    # When the reader goes for the last time the pipes cannot hold the rest, or it would go, too.
+    data = payload(6_000_000)
     thread = in_thread(write_in_chunks, writer, data, 10_000)
     got = b""
     for most in (1000, 300_000, 1_000_000):
