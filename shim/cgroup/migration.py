@@ -73,5 +73,6 @@ class Migration:
         if found.unified and ours.unified:
             return f"{found.unified.directory(ours.unified)}/cgroup.threads"
         for name, mount in found.legacy.items():
-            return f"{mount.directory(ours.legacy[name])}/tasks"
-        raise FailedPrecondition("no cgroup hierarchy is mounted")
+            if name in ours.legacy:
+                return f"{mount.directory(ours.legacy[name])}/tasks"
+        raise FailedPrecondition("no cgroup hierarchy is mounted that we are in")
